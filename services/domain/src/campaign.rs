@@ -1,0 +1,178 @@
+//! The campaign's document: who may come, where, from when, and what a booking must look like.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::command::SlotState;
+use crate::ids::{CampaignId, CohortId, RegionId, VaccineId};
+use crate::refusal::Refusal;
+use crate::time::Timestamp;
+
+/// People let in together: those born in `born_from ..= born_to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    /// Its id inside the campaign.
+    pub cohort: CohortId,
+    /// The earliest birth date, inclusive.
+    pub born_from: Date,
+    /// The latest birth date, inclusive.
+    pub born_to: Date,
+    /// The announced opening; information, never a predicate: doors open by a write.
+    pub opens_at: jiff::Timestamp,
+    /// From this date in the campaign's zone on, permits are issued to the cohort.
+    pub permits_from: Date,
+}
+
+/// How far apart the two doses of one booking must be, in days at the clinic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoseInterval {
+    /// At least so many days.
+    pub min_days: u16,
+    /// At most so many days.
+    pub max_days: u16,
+}
+
+/// The part of a campaign that a booking is checked against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BookingRules {
+    /// The vaccines given in the campaign.
+    pub vaccines: BTreeSet<VaccineId>,
+    /// The distance of two doses booked together.
+    pub dose_interval: DoseInterval,
+    /// How long a hold lives, in seconds; 10 to 3,600.
+    pub hold_ttl_secs: u32,
+}
+
+/// A campaign, as stored under `/doseline/campaign/{campaign}` and watched by all parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Campaign {
+    /// Its id.
+    pub campaign: CampaignId,
+    /// Rises by one at each change.
+    #[serde(default)]
+    pub version: u64,
+    /// IANA name of the zone whose calendar decides ages and days, such as `Asia/Seoul`.
+    pub time_zone: String,
+    /// Where it runs.
+    pub regions: BTreeSet<RegionId>,
+    /// Who may come; birth-date ranges must not overlap.
+    pub cohorts: Vec<Cohort>,
+    /// What a booking must look like.
+    pub rules: BookingRules,
+    /// The day of the last appointment; permits are renewed until it has passed.
+    pub last_appointment: Date,
+    /// How long a permit is good for, in seconds; 60 to 86,400.
+    pub permit_ttl_secs: u32,
+}
+
+/// One thing wrong with a campaign document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as a path in the document.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl Campaign {
+    /// Everything that is wrong with the document; empty when it can be applied.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let mut wrong = |field: String, problem: &str| {
+            found.push(Violation {
+                field,
+                problem: problem.to_owned(),
+            });
+        };
+        if jiff::tz::TimeZone::get(&self.time_zone).is_err() {
+            wrong(
+                "time_zone".into(),
+                "must be an IANA zone such as Asia/Seoul",
+            );
+        }
+        if self.regions.is_empty() {
+            wrong("regions".into(), "must name at least one region");
+        }
+        if self.cohorts.is_empty() {
+            wrong("cohorts".into(), "must have at least one cohort");
+        }
+        if self.rules.vaccines.is_empty() {
+            wrong("rules.vaccines".into(), "must name at least one vaccine");
+        }
+        if self.rules.dose_interval.min_days > self.rules.dose_interval.max_days {
+            wrong(
+                "rules.dose_interval".into(),
+                "min_days must not exceed max_days",
+            );
+        }
+        if !(10..=3_600).contains(&self.rules.hold_ttl_secs) {
+            wrong("rules.hold_ttl_secs".into(), "must be 10 to 3600");
+        }
+        if !(60..=86_400).contains(&self.permit_ttl_secs) {
+            wrong("permit_ttl_secs".into(), "must be 60 to 86400");
+        }
+        if self.permit_ttl_secs <= self.rules.hold_ttl_secs {
+            wrong("permit_ttl_secs".into(), "must exceed rules.hold_ttl_secs");
+        }
+        for (index, cohort) in self.cohorts.iter().enumerate() {
+            let path = format!("cohorts[{index}]");
+            if cohort.born_from > cohort.born_to {
+                wrong(format!("{path}.born_from"), "must not be after born_to");
+            }
+            for (other_index, other) in self.cohorts.iter().enumerate().take(index) {
+                if cohort.cohort == other.cohort {
+                    wrong(format!("{path}.cohort"), "is used twice");
+                }
+                if cohort.born_from <= other.born_to && other.born_from <= cohort.born_to {
+                    wrong(
+                        path.clone(),
+                        &format!("overlaps the birth dates of cohorts[{other_index}]"),
+                    );
+                }
+            }
+        }
+        found
+    }
+}
+
+impl BookingRules {
+    /// Whether these slots may be taken together in this campaign at `now`.
+    ///
+    /// Closed and full are not looked at here: they change by the second and are decided by the ledger.
+    pub fn allow(&self, slots: &[&SlotState], now: Timestamp) -> Result<(), Refusal> {
+        for slot in slots {
+            if !self.vaccines.contains(&slot.vaccine) {
+                return Err(Refusal::PermitForeignCampaign);
+            }
+            if slot.starts_at <= now {
+                return Err(Refusal::SlotClosed);
+            }
+        }
+        match slots {
+            [_] => Ok(()),
+            [first, second] => {
+                let days = second
+                    .day
+                    .checked_sub(first.day)
+                    .and_then(|d| u16::try_from(d).ok());
+                let interval = self.dose_interval;
+                let fits =
+                    days.is_some_and(|d| (interval.min_days..=interval.max_days).contains(&d));
+                let same = first.clinic == second.clinic && first.vaccine == second.vaccine;
+                if same && first.dose == 1 && second.dose == 2 && fits {
+                    Ok(())
+                } else {
+                    Err(Refusal::SlotsMismatch)
+                }
+            }
+            _ => Err(Refusal::SlotsMismatch),
+        }
+    }
+}
