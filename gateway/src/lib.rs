@@ -1,1 +1,20 @@
-//! gateway
+//! The public face: recognises callers, answers reads from memory, brings commands to whoever decides them.
+//!
+//! Invariant: a gateway keeps nothing that matters, admits nobody and signs nothing; killing one loses nothing.
+
+mod availability;
+pub mod callers;
+mod config;
+mod metrics;
+mod permits;
+mod room;
+mod routing;
+mod rpc;
+mod server;
+pub mod shedding;
+
+pub use config::{
+    CallerSettings, Config, Raw, RawCallers, RawGateway, RawShedding, Settings, Shedding,
+};
+pub use routing::{INTERNAL_HEADER, NotAHeader};
+pub use server::{Fault, Gateway, Host, Parts, methods, run, start};

@@ -23,8 +23,19 @@ pub use generated::doseline::room::v1 as room;
 /// `doseline.availability.v1` once more, with a server whose answers are bytes encoded once.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
 pub mod availability_encoded {
-    include!(concat!(env!("OUT_DIR"), "/encoded/doseline.availability.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/encoded/availability/doseline.availability.v1.rs"));
 }
+
+/// `doseline.room.v1` once more, with a server whose rooms are bytes encoded once.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
+pub mod room_encoded {
+    include!(concat!(env!("OUT_DIR"), "/encoded/room/doseline.room.v1.rs"));
+}
+
+mod method {
+    include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+}
+pub use method::Method;
 
 /// All protos as a `FileDescriptorSet`, for reflection and for the method × role table.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doseline.bin"));

@@ -73,6 +73,10 @@ where
     .await
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the tests that sleeps"
+)]
 async fn attempts<T, E, F, Fut>(label: &str, bound: Duration, mut attempt: F) -> anyhow::Result<T>
 where
     E: fmt::Display,
@@ -95,7 +99,12 @@ where
     }
 }
 
-fn late<E: fmt::Display>(label: &str, bound: Duration, last: Option<E>, how: &str) -> anyhow::Error {
+fn late<E: fmt::Display>(
+    label: &str,
+    bound: Duration,
+    last: Option<E>,
+    how: &str,
+) -> anyhow::Error {
     match last {
         Some(error) => anyhow!("not within {bound:?}: {label} ({how}; last: {error:#})"),
         None => anyhow!("not within {bound:?}: {label} ({how})"),
@@ -128,14 +137,19 @@ mod tests {
     #[tokio::test]
     async fn it_gives_up_at_the_bound_and_names_what_it_waited_for() {
         let error = await_until("pigs to fly", SHORT, || async { false }).await;
-        let text = error.expect_err("a false predicate cannot succeed").to_string();
-        assert!(text.contains("pigs to fly") && text.contains("never held"), "{text}");
+        let text = error
+            .expect_err("a false predicate cannot succeed")
+            .to_string();
+        assert!(
+            text.contains("pigs to fly") && text.contains("never held"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
     async fn a_predicate_that_hangs_is_bounded_too() {
         let began = Instant::now();
-        let error = await_until("an answer", SHORT, || std::future::pending::<bool>()).await;
+        let error = await_until("an answer", SHORT, std::future::pending::<bool>).await;
         let text = error.expect_err("it never answers").to_string();
         assert!(text.contains("did not return"), "{text}");
         assert!(began.elapsed() < LONG / 2);
@@ -146,6 +160,9 @@ mod tests {
         let outcome: anyhow::Result<()> =
             await_ok("a door", SHORT, || async { Err::<(), _>("it is shut") }).await;
         let text = outcome.expect_err("it always fails").to_string();
-        assert!(text.contains("a door") && text.contains("it is shut"), "{text}");
+        assert!(
+            text.contains("a door") && text.contains("it is shut"),
+            "{text}"
+        );
     }
 }

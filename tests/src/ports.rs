@@ -68,11 +68,15 @@ mod tests {
 
     #[test]
     fn ports_differ_can_be_bound_and_stay_taken() -> anyhow::Result<()> {
-        let ports = (0..20).map(|_| free_port()).collect::<anyhow::Result<BTreeSet<_>>>()?;
+        let ports = (0..20)
+            .map(|_| free_port())
+            .collect::<anyhow::Result<BTreeSet<_>>>()?;
         assert_eq!(ports.len(), 20, "one was given twice");
         for port in &ports {
             TcpListener::bind(("127.0.0.1", *port))?;
-            let rival = File::options().write(true).open(folder()?.join(port.to_string()))?;
+            let rival = File::options()
+                .write(true)
+                .open(folder()?.join(port.to_string()))?;
             assert!(
                 matches!(rival.try_lock(), Err(TryLockError::WouldBlock)),
                 "another process could take {port}"

@@ -33,7 +33,11 @@ impl Process {
     /// When the program or the log file cannot be opened.
     pub fn start(launch: Launch) -> anyhow::Result<Self> {
         let child = launch.spawn()?;
-        let process = Self { launch, child, ended: None };
+        let process = Self {
+            launch,
+            child,
+            ended: None,
+        };
         reaper::watch(process.id())?;
         Ok(process)
     }
@@ -127,10 +131,15 @@ impl Process {
         }
         // Collected first: once their parent is gone, descendants belong to nobody.
         let descendants = tree::descendants(self.id());
-        self.child.kill().with_context(|| format!("kill {}", self.name()))?;
+        self.child
+            .kill()
+            .with_context(|| format!("kill {}", self.name()))?;
         tree::signal_group(self.pid(), Signal::KILL);
         tree::signal_each(&descendants, Signal::KILL);
-        let status = self.child.wait().with_context(|| format!("wait for {}", self.name()))?;
+        let status = self
+            .child
+            .wait()
+            .with_context(|| format!("wait for {}", self.name()))?;
         Ok(self.bury(status))
     }
 
@@ -140,7 +149,10 @@ impl Process {
     /// When it still runs at the bound; the message carries the end of its log.
     pub async fn await_exit(&mut self, bound: Duration) -> anyhow::Result<ExitStatus> {
         let label = format!("end of {}", self.name());
-        let waited = await_some(&label, bound, || std::future::ready(self.ended().transpose())).await;
+        let waited = await_some(&label, bound, || {
+            std::future::ready(self.ended().transpose())
+        })
+        .await;
         waited.with_context(|| self.log_tail())?
     }
 
@@ -168,8 +180,10 @@ impl Process {
 
     fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         if self.ended.is_none() {
-            let status =
-                self.child.try_wait().with_context(|| format!("look at {}", self.launch.name()))?;
+            let status = self
+                .child
+                .try_wait()
+                .with_context(|| format!("look at {}", self.launch.name()))?;
             if let Some(status) = status {
                 self.bury(status);
             }

@@ -1,5 +1,7 @@
 //! Identity's signed word: this person, this campaign, this region, this place in line.
 
+pub mod batch;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::Claimant;

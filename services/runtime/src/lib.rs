@@ -6,13 +6,17 @@ pub mod boot;
 pub mod clock;
 pub mod config;
 pub mod drain;
+mod etcd;
 pub mod fields;
+pub mod keyspace;
 pub mod metrics;
 pub mod readiness;
+pub mod reload;
 pub mod secret;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;
+pub mod trusted_keys;
 
 pub use boot::{Boot, boot};
 pub use clock::Clock;

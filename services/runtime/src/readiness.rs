@@ -53,7 +53,10 @@ impl Readiness {
     /// Nobody registered, not ready.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Inner { state: Mutex::default(), ready: watch::channel(false).0 }))
+        Self(Arc::new(Inner {
+            state: Mutex::default(),
+            ready: watch::channel(false).0,
+        }))
     }
 
     /// Makes readiness wait for a component as well.
@@ -63,7 +66,11 @@ impl Readiness {
             state.components.push((name, false));
             state.components.len() - 1
         });
-        Latch { name, at, readiness: self.clone() }
+        Latch {
+            name,
+            at,
+            readiness: self.clone(),
+        }
     }
 
     /// Whether work may come.
@@ -76,8 +83,12 @@ impl Readiness {
     #[must_use]
     pub fn waiting(&self) -> Vec<&'static str> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names: Vec<_> =
-            state.components.iter().filter(|(_, released)| !released).map(|(n, _)| *n).collect();
+        let mut names: Vec<_> = state
+            .components
+            .iter()
+            .filter(|(_, released)| !released)
+            .map(|(n, _)| *n)
+            .collect();
         if state.closed {
             names.push("draining");
         }
@@ -107,7 +118,9 @@ impl Readiness {
         let result = change(&mut state);
         let ready = state.ready();
         // Told under the lock, so that two changes cannot be told in the wrong order.
-        self.0.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+        self.0
+            .ready
+            .send_if_modified(|was| std::mem::replace(was, ready) != ready);
         result
     }
 }

@@ -167,7 +167,10 @@ impl SecretFile {
         if !self.is_set() {
             return Err(Fault::Unset);
         }
-        let unreadable = |source| Fault::Unreadable { path: path(), source };
+        let unreadable = |source| Fault::Unreadable {
+            path: path(),
+            source,
+        };
         if std::fs::metadata(&self.0).map_err(unreadable)?.len() > SECRET_BYTES_MAX {
             return Err(Fault::TooLarge { path: path() });
         }
@@ -210,7 +213,11 @@ mod tests {
 
     #[test]
     fn a_secret_of_the_wrong_type_is_refused_without_quoting_it() {
-        for wrong in ["pepper = 987651", "pepper = [987651]", "pepper = { a = 987651 }"] {
+        for wrong in [
+            "pepper = 987651",
+            "pepper = [987651]",
+            "pepper = { a = 987651 }",
+        ] {
             let error = toml::from_str::<toml::Table>(wrong)
                 .expect("valid TOML")
                 .try_into::<Holder>()
@@ -224,9 +231,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("pepper");
         std::fs::write(&path, "two\nlines\r\n").expect("writable");
-        assert_eq!(SecretFile::new(&path).read().expect("readable").expose(), b"two\nlines");
+        assert_eq!(
+            SecretFile::new(&path).read().expect("readable").expose(),
+            b"two\nlines"
+        );
         std::fs::write(&path, "\n").expect("writable");
-        assert!(matches!(SecretFile::new(&path).read(), Err(Fault::Empty { .. })));
+        assert!(matches!(
+            SecretFile::new(&path).read(),
+            Err(Fault::Empty { .. })
+        ));
         assert!(matches!(
             SecretFile::new(folder.path().join("none")).read(),
             Err(Fault::Unreadable { .. })

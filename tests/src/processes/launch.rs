@@ -43,14 +43,16 @@ impl Launch {
     /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.envs.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.envs
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -112,11 +114,18 @@ impl Launch {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).current_dir(&self.folder).process_group(0);
+        command
+            .args(&self.args)
+            .current_dir(&self.folder)
+            .process_group(0);
         command.envs(self.envs.iter().map(|(name, value)| (name, value)));
         if let Some(user) = &self.user {
             // The standard library drops the supplementary groups of root with the user id.
-            command.uid(user.uid).gid(user.gid).env("HOME", &self.folder).env("USER", &user.name);
+            command
+                .uid(user.uid)
+                .gid(user.gid)
+                .env("HOME", &self.folder)
+                .env("USER", &user.name);
         }
         command
     }
@@ -136,12 +145,17 @@ impl User {
     /// # Errors
     /// When the tests run as root and there is no user `postgres`.
     pub fn for_servers_that_refuse_root() -> anyhow::Result<Option<Self>> {
-        if std::fs::metadata("/proc/self").context("read /proc/self")?.uid() != 0 {
+        if std::fs::metadata("/proc/self")
+            .context("read /proc/self")?
+            .uid()
+            != 0
+        {
             return Ok(None);
         }
         let users = std::fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
         let user = Self::find(&users, "postgres");
-        user.map(Some).context("running as root, and there is no user `postgres` to start PostgreSQL as")
+        user.map(Some)
+            .context("running as root, and there is no user `postgres` to start PostgreSQL as")
     }
 
     /// Makes the user the owner of a file or folder.
@@ -158,7 +172,11 @@ impl User {
             let mut fields = line.split(':');
             let (found, _password) = (fields.next()?, fields.next()?);
             let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            (found == name).then(|| Self { name: name.to_owned(), uid, gid })
+            (found == name).then(|| Self {
+                name: name.to_owned(),
+                uid,
+                gid,
+            })
         })
     }
 }
@@ -179,7 +197,8 @@ pub fn find_program(name: &str, folders: &[&str]) -> anyhow::Result<PathBuf> {
 }
 
 fn executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ while read -r verb group; do
     forget) groups="${groups%% "$group" *} ${groups#* "$group" }" ;;
     esac
 done
-for group in $groups; do kill -KILL -- "-$group"; done
+for group in $groups; do kill -s KILL -- "-$group"; done
 "#;
 
 static REAPER: Mutex<Option<Child>> = Mutex::new(None);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn it_kills_what_it_watches_and_spares_what_it_was_told_to_forget() -> anyhow::Result<()> {
-        let victim = || Command::new("sleep").arg("600").process_group(0).spawn();
+        let victim = || Command::new("sleep").arg("20").process_group(0).spawn();
         let (mut first, mut spared, mut last) = (victim()?, victim()?, victim()?);
         let mut reaper = Some(start()?);
         for child in [&first, &spared, &last] {
@@ -80,7 +80,10 @@ mod tests {
         reaper.wait()?;
         assert_eq!(first.wait()?.signal(), Some(9));
         assert_eq!(last.wait()?.signal(), Some(9));
-        assert!(spared.try_wait()?.is_none(), "the reaper killed a group it had forgotten");
+        assert!(
+            spared.try_wait()?.is_none(),
+            "the reaper killed a group it had forgotten"
+        );
         spared.kill()?;
         spared.wait()?;
         Ok(())

@@ -8,7 +8,11 @@ use rustix::process::{Pid, Signal};
 pub(super) fn descendants(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(id) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
         // A process may end between the listing and the reading.
@@ -36,7 +40,10 @@ pub(super) fn signal_group(group: Pid, signal: Signal) {
 
 /// Sends to each; those that ended meanwhile are no error.
 pub(super) fn signal_each(ids: &[u32], signal: Signal) {
-    for pid in ids.iter().filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?)) {
+    for pid in ids
+        .iter()
+        .filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?))
+    {
         if let Err(error) = rustix::process::kill_process(pid, signal) {
             tracing::trace!(%error, "the descendant has ended");
         }

@@ -3,7 +3,7 @@
 use super::*;
 use ed25519_dalek::SigningKey;
 
-fn permit() -> Permit {
+pub(crate) fn permit() -> Permit {
     Permit {
         person: PersonId::from_bytes([7; 16]),
         campaign: "kr-2021-fifties".parse().expect("slug"),
@@ -20,7 +20,7 @@ fn permit() -> Permit {
     }
 }
 
-fn keys() -> (SigningKeyWithId, TrustedKeys) {
+pub(crate) fn keys() -> (SigningKeyWithId, TrustedKeys) {
     let key = SigningKeyWithId::new("k1", SigningKey::from_bytes(&[1; 32]));
     let trusted =
         TrustedKeys::new([("k1".to_owned(), key.verifying_key().to_bytes())]).expect("good");

@@ -1,0 +1,355 @@
+//! What a gateway is told: where it listens, whom it believes, how much it takes on.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::RegionId;
+use runtime::boot::HasProcess;
+use runtime::config::{HumanDuration, Problems, Process, RawConfig, RawProcess};
+use runtime::keyspace::{EtcdConfig, RawEtcd};
+use runtime::secret::{Secret, SecretFile};
+use runtime::transport::{ClientTlsFiles, RawClientTls, RawServer, ServerSettings};
+use serde::{Deserialize, Serialize};
+
+use crate::shedding::Limit;
+
+/// The whole file of the role `gateway`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raw {
+    /// Settings every process has.
+    pub process: RawProcess,
+    /// Where etcd is.
+    pub etcd: RawEtcd,
+    /// The role itself.
+    pub gateway: RawGateway,
+}
+
+/// The section `gateway`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawGateway {
+    /// For the public.
+    pub server: RawServer,
+    /// How inventories and identity are reached.
+    pub services: RawClientTls,
+    /// Connections to each inventory; 1 to 16.
+    pub channels_per_owner: usize,
+    /// The secret shared by all parts.
+    pub internal_key_file: SecretFile,
+    /// The key of page tokens, shared by all gateways.
+    pub page_key_file: SecretFile,
+    /// Public keys that permits are believed by.
+    pub permit_keys_file: PathBuf,
+    /// Public keys that room documents are believed by.
+    pub room_keys_file: PathBuf,
+    /// The regions served.
+    pub regions: Vec<String>,
+    /// Calling systems that present a JWT.
+    pub callers: RawCallers,
+    /// When callers are told to return later.
+    pub shedding: RawShedding,
+    /// Callers that watch availability at once; 1 to 100,000.
+    pub watchers_max: usize,
+    /// How often a person asks for the place before the doors open, half as much more or less; 1 s to 1 h.
+    pub poll_before_open: HumanDuration,
+}
+
+/// `gateway.callers`, as it stands in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawCallers {
+    /// JSON Web Key Set of calling systems; empty = client certificates only.
+    pub jwks_file: PathBuf,
+    /// The audience their JWTs must name.
+    pub audience: String,
+}
+
+/// `gateway.shedding`, as it stands in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawShedding {
+    /// Booking commands served at once.
+    pub commands_max: u32,
+    /// Permit requests served at once.
+    pub permits_max: u32,
+    /// Reads served at once.
+    pub reads_max: u32,
+    /// When answers take longer than this, fewer are let in; 10 ms to 10 s.
+    pub answer_age_target: HumanDuration,
+}
+
+/// The file, validated.
+pub struct Config {
+    /// Settings every process has.
+    pub process: Process,
+    /// Where etcd is, and how long sessions live (a gateway has none).
+    pub etcd: (EtcdConfig, Duration),
+    /// The role itself.
+    pub gateway: Settings,
+}
+
+/// `gateway`, validated.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For the public.
+    pub server: ServerSettings,
+    /// How inventories and identity are reached; `None` only with `--dev`.
+    pub services: Option<ClientTlsFiles>,
+    /// Connections to each inventory.
+    pub channels_per_owner: usize,
+    /// The secret shared by all parts.
+    pub internal_key: Secret,
+    /// The key of page tokens.
+    pub page_key: Secret,
+    /// Public keys that permits are believed by.
+    pub permit_keys_file: PathBuf,
+    /// Public keys that room documents are believed by.
+    pub room_keys_file: PathBuf,
+    /// The regions served.
+    pub regions: Vec<RegionId>,
+    /// How calling systems are recognised.
+    pub callers: CallerSettings,
+    /// Bounds of what is served at once.
+    pub shedding: Shedding,
+    /// Callers that watch availability at once.
+    pub watchers_max: usize,
+    /// How often a person asks for the place before the doors open.
+    pub poll_before_open: Duration,
+}
+
+/// How calling systems are recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallerSettings {
+    /// By what they say (`--dev` without TLS).
+    Believed,
+    /// By client certificate.
+    Certificates,
+    /// By client certificate, or by a JWT signed with a key of this set for this audience.
+    CertificatesAndJwt {
+        /// The key set.
+        jwks_file: PathBuf,
+        /// The audience.
+        audience: String,
+    },
+}
+
+/// Bounds of what is served at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shedding {
+    /// Booking commands.
+    pub commands: Limit,
+    /// Permit requests.
+    pub permits: Limit,
+    /// Reads.
+    pub reads: Limit,
+}
+
+impl Default for RawGateway {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 7_700));
+        Self {
+            server: RawServer { listen, ..RawServer::default() },
+            services: RawClientTls::default(),
+            channels_per_owner: 2,
+            internal_key_file: SecretFile::default(),
+            page_key_file: SecretFile::default(),
+            permit_keys_file: PathBuf::new(),
+            room_keys_file: PathBuf::new(),
+            regions: Vec::new(),
+            callers: RawCallers::default(),
+            shedding: RawShedding::default(),
+            watchers_max: 1_000,
+            poll_before_open: HumanDuration::from_secs(30),
+        }
+    }
+}
+
+impl Default for RawCallers {
+    fn default() -> Self {
+        Self { jwks_file: PathBuf::new(), audience: "doseline".to_owned() }
+    }
+}
+
+impl Default for RawShedding {
+    fn default() -> Self {
+        Self {
+            // Two seconds of work of the fastest owner seen, by Little's law at a second's answer age.
+            commands_max: 16_384,
+            permits_max: 8_192,
+            reads_max: 16_384,
+            answer_age_target: HumanDuration::from_secs(1),
+        }
+    }
+}
+
+impl RawConfig for Raw {
+    type Config = Config;
+
+    fn validate(self, problems: &mut Problems) -> Option<Config> {
+        let process = problems.section("process", |problems| self.process.validate(problems));
+        let etcd = problems.section("etcd", |problems| self.etcd.validate(problems));
+        let gateway = problems.section("gateway", |problems| self.gateway.validate(problems));
+        Some(Config { process: process?, etcd: etcd?, gateway: gateway? })
+    }
+}
+
+impl HasProcess for Config {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl RawConfig for RawGateway {
+    type Config = Settings;
+
+    fn validate(self, problems: &mut Problems) -> Option<Settings> {
+        let server = problems.section("server", |problems| self.server.validate(problems));
+        let services = problems.section("services", |problems| self.services.validate(problems));
+        let channels = problems.within("channels_per_owner", self.channels_per_owner, 1..=16);
+        let internal_key = problems.take("internal_key_file", self.internal_key_file.read());
+        let page_key = problems.take("page_key_file", self.page_key_file.read());
+        for (key, path) in [
+            ("permit_keys_file", &self.permit_keys_file),
+            ("room_keys_file", &self.room_keys_file),
+        ] {
+            problems.check(!path.as_os_str().is_empty(), key, "must name a file of public keys");
+        }
+        let regions = regions(problems, &self.regions);
+        let plain = server.as_ref().is_some_and(|server| server.tls.is_none());
+        let callers = problems.section("callers", |problems| self.callers.settings(problems, plain));
+        let shedding = problems.section("shedding", |problems| self.shedding.validate(problems));
+        let second = HumanDuration::from_secs(1);
+        let poll = problems.within(
+            "poll_before_open",
+            self.poll_before_open,
+            second..=HumanDuration::from_secs(3_600),
+        );
+        Some(Settings {
+            server: server?,
+            services: services?,
+            channels_per_owner: channels,
+            internal_key: internal_key?,
+            page_key: page_key?,
+            permit_keys_file: self.permit_keys_file,
+            room_keys_file: self.room_keys_file,
+            regions,
+            callers,
+            shedding: shedding?,
+            watchers_max: problems.within("watchers_max", self.watchers_max, 1..=100_000),
+            poll_before_open: poll.get(),
+        })
+    }
+}
+
+impl RawCallers {
+    /// Without TLS there are no certificates, and a JWT would be readable on the wire.
+    fn settings(self, problems: &mut Problems, plain: bool) -> CallerSettings {
+        let jwt = !self.jwks_file.as_os_str().is_empty();
+        problems.check(!jwt || !self.audience.is_empty(), "audience", "is needed with a key set");
+        match (jwt, plain) {
+            (true, _) => CallerSettings::CertificatesAndJwt {
+                jwks_file: self.jwks_file,
+                audience: self.audience,
+            },
+            (false, false) => CallerSettings::Certificates,
+            (false, true) => {
+                problems.unsafe_choice("jwks_file", "without TLS and JWT callers are believed");
+                CallerSettings::Believed
+            }
+        }
+    }
+}
+
+impl RawConfig for RawShedding {
+    type Config = Shedding;
+
+    fn validate(self, problems: &mut Problems) -> Option<Shedding> {
+        let ms = HumanDuration::from_millis;
+        let key = "answer_age_target";
+        let target = problems.within(key, self.answer_age_target, ms(10)..=ms(10_000)).get();
+        let mut limit = |key: &str, most: u32| {
+            Limit::new(problems.within(key, most, 1..=1_000_000), target)
+        };
+        Some(Shedding {
+            commands: limit("commands_max", self.commands_max),
+            permits: limit("permits_max", self.permits_max),
+            reads: limit("reads_max", self.reads_max),
+        })
+    }
+}
+
+fn regions(problems: &mut Problems, names: &[String]) -> Vec<RegionId> {
+    problems.check(!names.is_empty(), "regions", "must name at least one region");
+    let mut seen = BTreeSet::new();
+    for (at, name) in names.iter().enumerate() {
+        let region = problems.take(format!("regions[{at}]"), name.parse::<RegionId>());
+        let again = region.is_some_and(|region| !seen.insert(region));
+        problems.check(!again, format!("regions[{at}]"), "is named twice");
+    }
+    seen.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::config::Layers;
+
+    use super::*;
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let toml = r#"
+            [gateway]
+            channels_per_owner = 0
+            regions = ["seoul", "Busan", "seoul"]
+            watchers_max = 0
+            poll_before_open = "1ms"
+            [gateway.shedding]
+            commands_max = 0
+            answer_age_target = "1h"
+        "#;
+        let invalid = Layers::new().text(toml).load::<Raw>().err().expect("a bad file");
+        let keys: BTreeSet<_> = invalid.problems.iter().map(|p| p.key.as_str()).collect();
+        for key in [
+            "etcd.endpoints",
+            "etcd.ca",
+            "gateway.channels_per_owner",
+            "gateway.regions[1]",
+            "gateway.regions[2]",
+            "gateway.watchers_max",
+            "gateway.poll_before_open",
+            "gateway.shedding.commands_max",
+            "gateway.shedding.answer_age_target",
+            "gateway.internal_key_file",
+            "gateway.page_key_file",
+            "gateway.permit_keys_file",
+            "gateway.room_keys_file",
+            "gateway.server.tls.certificate",
+            "gateway.services.ca",
+            "gateway.callers.jwks_file",
+        ] {
+            assert!(keys.contains(key), "{key} is missing in {keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_developers_file_is_enough_with_dev() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("key");
+        std::fs::write(&key, "secret\n").expect("writable");
+        let key = key.display();
+        let toml = format!(
+            "[etcd]\nendpoints = ['127.0.0.1:2379']\n[gateway]\nregions = ['seoul']\n\
+             internal_key_file = '{key}'\npage_key_file = '{key}'\n\
+             permit_keys_file = 'p'\nroom_keys_file = 'r'\n"
+        );
+        let load = |dev| Layers::new().text(&toml).dev(dev).load::<Raw>();
+        let config = load(true).expect("a good file").config;
+        assert_eq!(config.gateway.callers, CallerSettings::Believed);
+        assert_eq!(config.gateway.internal_key.expose(), b"secret");
+        let refused = load(false).err().expect("unsafe");
+        assert!(refused.problems.iter().all(|p| p.message.contains("--dev")), "{refused}");
+    }
+}

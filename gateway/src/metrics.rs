@@ -1,0 +1,222 @@
+//! Everything a gateway measures beside the calls themselves.
+
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use runtime::Clock;
+use runtime::metrics::Registry;
+
+use crate::availability::Availability;
+use crate::shedding::{Class, Gates};
+
+/// Why something is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Retry {
+    /// Nobody is known to decide.
+    NoRoute,
+    /// The one who decides is not connected.
+    Unreachable,
+    /// The stream broke with the command on it.
+    Broken,
+    /// Somebody else decides since.
+    Superseded,
+    /// Whoever was asked does not decide.
+    NotOwner,
+    /// The clinic has another shard.
+    WrongShard,
+    /// Whoever was asked cannot decide now.
+    Unavailable,
+    /// Whoever was asked does not know.
+    Unknown,
+    /// The inventory's room is behind ours.
+    NotAdmitted,
+    /// A member of identity did not answer.
+    Identity,
+}
+
+impl Retry {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
+            Self::Superseded => "superseded",
+            Self::NotOwner => "not_owner",
+            Self::WrongShard => "wrong_shard",
+            Self::Unavailable => "unavailable",
+            Self::Unknown => "unknown",
+            Self::NotAdmitted => "not_admitted",
+            Self::Identity => "identity",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RetryLabels {
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegionLabels {
+    region: String,
+}
+
+/// The counters that handlers touch. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayMetrics {
+    retries: Arc<[Counter; 10]>,
+}
+
+const RETRIES: [Retry; 10] = [
+    Retry::NoRoute,
+    Retry::Unreachable,
+    Retry::Broken,
+    Retry::Superseded,
+    Retry::NotOwner,
+    Retry::WrongShard,
+    Retry::Unavailable,
+    Retry::Unknown,
+    Retry::NotAdmitted,
+    Retry::Identity,
+];
+
+impl GatewayMetrics {
+    pub(crate) fn register(
+        registry: &Registry,
+        gates: &Gates,
+        availability: &Availability,
+        clock: &Clock,
+    ) -> Self {
+        let retries = Family::<RetryLabels, Counter>::default();
+        let counters =
+            RETRIES.map(|why| retries.get_or_create_owned(&RetryLabels { why: why.as_str() }));
+        let figures = Figures {
+            gates: gates.clone(),
+            availability: availability.clone(),
+            clock: clock.clone(),
+        };
+        registry.register(|metrics| {
+            metrics.register(
+                "gateway_retries",
+                "Commands and permit requests asked again inside the caller's deadline, by reason",
+                retries,
+            );
+            metrics.register_collector(Box::new(figures));
+        });
+        Self { retries: Arc::new(counters) }
+    }
+
+    pub(crate) fn retried(&self, why: Retry) {
+        // The array is in the order of the enum.
+        self.retries[why as usize].inc();
+    }
+}
+
+/// Figures that exist anyway and are read when somebody looks.
+#[derive(Clone)]
+struct Figures {
+    gates: Gates,
+    availability: Availability,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let by_class = |class: Class| ClassLabels { class: class.as_str() };
+        let gauge = ConstGauge::new(0_i64);
+        let mut all = encoder.encode_descriptor(
+            "gateway_in_flight",
+            "Calls being served, by class",
+            None,
+            gauge.metric_type(),
+        )?;
+        for class in Class::ALL {
+            let value = ConstGauge::new(i64::from(self.gates.in_flight(class)));
+            value.encode(all.encode_family(&by_class(class))?)?;
+        }
+        let mut all = encoder.encode_descriptor(
+            "gateway_answer_age_seconds",
+            "How long answers take lately as shedding sees it, by class",
+            None,
+            gauge.metric_type(),
+        )?;
+        for class in Class::ALL {
+            let value = ConstGauge::new(self.gates.age(class).as_secs_f64());
+            value.encode(all.encode_family(&by_class(class))?)?;
+        }
+        let counter = ConstCounter::new(0_u64);
+        let mut all = encoder.encode_descriptor(
+            "gateway_shed",
+            "Calls refused with OVERLOADED, by class",
+            None,
+            counter.metric_type(),
+        )?;
+        for class in Class::ALL {
+            let value = ConstCounter::new(self.gates.shed(class));
+            value.encode(all.encode_family(&by_class(class))?)?;
+        }
+        let mut all = encoder.encode_descriptor(
+            "availability_age_seconds",
+            "Age of the oldest shard's figures that are served, by region",
+            None,
+            gauge.metric_type(),
+        )?;
+        let now = self.clock.wall();
+        for region in self.availability.regions() {
+            if let Some(age) = region.age(now) {
+                let labels = RegionLabels { region: region.id().to_string() };
+                ConstGauge::new(age.as_secs_f64()).encode(all.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shedding::Limit;
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_every_figure_is_shown() {
+        for (at, why) in RETRIES.iter().enumerate() {
+            assert_eq!(*why as usize, at);
+        }
+        let registry = Registry::new();
+        let limit = Limit::new(1, Duration::from_secs(1));
+        let gates = Gates::new(limit, limit, limit);
+        let availability = Availability::new(["seoul".parse().expect("slug")]);
+        let metrics =
+            GatewayMetrics::register(&registry, &gates, &availability, &Clock::system());
+        metrics.retried(Retry::NotOwner);
+        let _seat = gates.enter(Class::Reads);
+        assert!(gates.enter(Class::Reads).is_none());
+        let page = registry.encode();
+        for line in [
+            "doseline_gateway_retries_total{why=\"not_owner\"} 1",
+            "doseline_gateway_retries_total{why=\"identity\"} 0",
+            "doseline_gateway_in_flight{class=\"reads\"} 1",
+            "doseline_gateway_shed_total{class=\"reads\"} 1",
+            "doseline_gateway_shed_total{class=\"permits\"} 0",
+        ] {
+            assert!(page.contains(line), "{line} in\n{page}");
+        }
+    }
+}

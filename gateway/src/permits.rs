@@ -1,0 +1,211 @@
+//! Brings permit requests to identity: any member can answer, another one is asked when one does not.
+//!
+//! Invariant: an answer of identity is passed on as it is; only silence and UNAVAILABLE are asked again, which is
+//! safe because issuing is idempotent per person and campaign.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use domain::Refusal;
+use proto::identity::identity_service_client::IdentityServiceClient;
+use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::status::{read, refuse};
+use runtime::Drain;
+use runtime::keyspace::{Entry, Keyspace};
+use runtime::transport::normalised;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::callers::{CALLER_HEADER, Caller};
+use crate::metrics::{GatewayMetrics, Retry};
+use crate::routing::{Addr, Backoff, Connector};
+use crate::shedding::{Class, Gates};
+
+const PREFIX: &str = "/doseline/identity/member/";
+const WAIT_FIRST: Duration = Duration::from_millis(20);
+const WAIT_LONGEST: Duration = Duration::from_millis(250);
+/// A member that is silent for this long is left for another; issuing takes milliseconds.
+const MEMBER_WITHIN: Duration = Duration::from_secs(2);
+/// One h2 connection is one lock; two keep both processors of a small machine busy.
+const CHANNELS_EACH: usize = 2;
+
+/// Identity's members. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Permits {
+    members: Arc<ArcSwap<Members>>,
+    changes: watch::Sender<u64>,
+    gates: Gates,
+    metrics: GatewayMetrics,
+    connector: Connector,
+}
+
+#[derive(Default)]
+struct Members {
+    /// By address, so that a channel outlives changes of other members.
+    channels: BTreeMap<Addr, [Channel; CHANNELS_EACH]>,
+    staying: Vec<Addr>,
+}
+
+/// The part of a member's value that a gateway uses.
+#[derive(Deserialize)]
+struct MemberValue {
+    addr: String,
+    draining: bool,
+}
+
+impl Permits {
+    pub(crate) fn new(connector: Connector, gates: Gates, metrics: GatewayMetrics) -> Self {
+        Self {
+            members: Arc::default(),
+            changes: watch::Sender::new(0),
+            gates,
+            metrics,
+            connector,
+        }
+    }
+
+    /// Asks identity for a permit until `deadline`.
+    pub(crate) async fn issue(
+        &self,
+        caller: &Caller,
+        request: IssuePermitRequest,
+        deadline: Instant,
+    ) -> Result<Response<IssuePermitResponse>, Status> {
+        let attempts = self.attempts(caller, &request, deadline);
+        // Issuing again gives the same permit: a caller who waited in vain just asks again.
+        timeout_at(deadline, attempts).await.unwrap_or_else(|_| Err(refuse(Refusal::OutcomeUnknown)))
+    }
+
+    async fn attempts(
+        &self,
+        caller: &Caller,
+        request: &IssuePermitRequest,
+        deadline: Instant,
+    ) -> Result<Response<IssuePermitResponse>, Status> {
+        let mut changes = self.changes.subscribe();
+        let mut waits = Backoff::new(WAIT_FIRST, WAIT_LONGEST);
+        let mut at: usize = rand::random_range(0..1_024);
+        loop {
+            changes.mark_unchanged();
+            let channel = self.members.load().channel(at);
+            at += 1;
+            if let Some(channel) = channel {
+                let began = Instant::now();
+                let asked = self.ask(channel, caller, request, deadline);
+                let within = (began + MEMBER_WITHIN).min(deadline);
+                match timeout_at(within, asked).await {
+                    Ok(Ok(answer)) => {
+                        self.gates.waited(Class::Permits, began.elapsed());
+                        return Ok(Response::new(answer.into_inner()));
+                    }
+                    Ok(Err(status)) if !worth_another(&status) => return Err(passed_on(&status)),
+                    Ok(Err(_)) | Err(_) => self.metrics.retried(Retry::Identity),
+                }
+            }
+            // Without members, a change of them is worth waiting for.
+            let _ = tokio::time::timeout(waits.step(), changes.changed()).await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        channel: Channel,
+        caller: &Caller,
+        request: &IssuePermitRequest,
+        deadline: Instant,
+    ) -> Result<Response<IssuePermitResponse>, Status> {
+        let mut request = Request::new(request.clone());
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        self.connector.internal().sign(request.metadata_mut());
+        let system = MetadataValue::try_from(caller.system.as_str())
+            .map_err(|_| refuse(Refusal::CallerUnknown))?;
+        request.metadata_mut().insert(CALLER_HEADER, system);
+        runtime::telemetry::inject(request.metadata_mut());
+        IdentityServiceClient::new(channel).issue_permit(request).await.map_err(normalised)
+    }
+
+    fn take(&self, entries: &BTreeMap<String, Entry>) {
+        let before = self.members.load_full();
+        let mut after = Members::default();
+        for entry in entries.values() {
+            let Ok(value) = serde_json::from_slice::<MemberValue>(&entry.value) else {
+                tracing::warn!(key = entry.key, "a key has a value that is not understood");
+                continue;
+            };
+            let addr = Addr::from(value.addr);
+            let known = before.channels.get(&addr).cloned();
+            let channels = match known.map_or_else(|| self.channels(&addr), Ok) {
+                Ok(channels) => channels,
+                Err(error) => {
+                    let error = runtime::fields::chain(&error);
+                    tracing::error!(error, "an identity member announced an address that is none");
+                    continue;
+                }
+            };
+            if !value.draining {
+                after.staying.push(Arc::clone(&addr));
+            }
+            after.channels.insert(addr, channels);
+        }
+        self.members.store(Arc::new(after));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn channels(&self, addr: &Addr) -> Result<[Channel; CHANNELS_EACH], runtime::transport::Fault> {
+        Ok([self.connector.channel(addr)?, self.connector.channel(addr)?])
+    }
+}
+
+impl Members {
+    /// Members in turns, those that stay before those that go; then their channels in turns.
+    fn channel(&self, at: usize) -> Option<Channel> {
+        let channels = if self.staying.is_empty() {
+            self.channels.values().nth(at % self.channels.len().max(1))
+        } else {
+            self.channels.get(&self.staying[at % self.staying.len()])
+        }?;
+        let turn = at / self.staying.len().max(1);
+        Some(channels[turn % CHANNELS_EACH].clone())
+    }
+}
+
+/// Identity did not decide: it is away, going, or slow.
+fn worth_another(status: &Status) -> bool {
+    match read(status).map(|refused| refused.refusal) {
+        Some(refusal) => refusal == Refusal::Unavailable,
+        None => matches!(
+            status.code(),
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
+        ),
+    }
+}
+
+/// A refusal of ours goes on with its details; anything else would tell callers about our insides.
+fn passed_on(status: &Status) -> Status {
+    match read(status) {
+        Some(refused) => refused.into(),
+        None => {
+            tracing::error!(code = status.code().description(), "identity failed in a way of its own");
+            refuse(Refusal::Unavailable)
+        }
+    }
+}
+
+/// Follows identity's members until the process stops.
+pub(crate) async fn watch_identity(permits: Permits, keyspace: Keyspace, drain: Drain) {
+    let mut mirror = keyspace.mirror(PREFIX);
+    loop {
+        if mirror.listed() {
+            permits.take(&mirror.snapshot());
+        }
+        if drain.interrupt(mirror.changed()).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Serves rooms and places from memory; admits nobody.
+//!
+//! Invariant: only documents signed with a room key are served, and never an older one after a newer one.
+
+mod answers;
+mod state;
+
+pub(crate) use state::{Rooms, watch_rooms};

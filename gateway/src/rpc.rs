@@ -1,0 +1,218 @@
+//! The public services: each method parses, asks and answers in a file of its own.
+//!
+//! Invariant: whatever is wrong with a request is told here, all of it at once; beyond this point names are ids.
+
+mod book;
+mod cancel_booking;
+mod confirm_hold;
+mod get_booking;
+mod get_place;
+mod get_room;
+mod hold_slots;
+mod issue_permit;
+mod list_clinics;
+mod list_slots;
+mod move_booking;
+mod query_inventory;
+mod release_hold;
+mod target;
+mod watch_availability;
+
+use std::time::Duration;
+
+use domain::Refusal;
+use proto::availability::{ListClinicsRequest, ListSlotsRequest, WatchAvailabilityRequest};
+use proto::availability_encoded::availability_service_server::AvailabilityService;
+use proto::booking as pb;
+use proto::booking::booking_service_server::BookingService;
+use proto::clinic::clinic_service_server::ClinicService;
+use proto::clinic::{QueryInventoryRequest, QueryInventoryResponse};
+use proto::encoded::Encoded;
+use proto::identity::identity_service_server::IdentityService;
+use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::room::{GetPlaceRequest, GetPlaceResponse, GetRoomRequest};
+use proto::room_encoded::room_service_server::RoomService;
+use proto::status::{Refused, refuse};
+use runtime::fields;
+use runtime::transport::Deadline;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use crate::availability::{Answers, WatchStream};
+use crate::callers::Caller;
+use crate::permits::Permits;
+use crate::room::Rooms;
+use crate::routing::{Call, Router, Verb};
+
+pub(crate) use target::{Target, unknown_region};
+
+/// What the API documents for callers who name no deadline.
+const COMMAND_WITHIN: Duration = Duration::from_secs(3);
+const PERMIT_WITHIN: Duration = Duration::from_secs(5);
+/// We answer this much before the caller's deadline, so that the answer is ours and says what is known.
+const ANSWER_BEFORE: Duration = Duration::from_millis(20);
+const TIMEOUT_HEADER: &str = "grpc-timeout";
+
+/// All public services. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) router: Router,
+    pub(crate) permits: Permits,
+    pub(crate) answers: Answers,
+    pub(crate) rooms: Rooms,
+    pub(crate) poll_before_open: Duration,
+}
+
+impl Services {
+    /// A command's whole way: parsed for where it goes, asked there, its answer unwrapped.
+    async fn command<V: Verb>(
+        &self,
+        request: Request<V>,
+        parse: impl FnOnce(&V) -> Result<Target, Refused>,
+    ) -> Result<Response<V::Response>, Status> {
+        let caller = caller(&request)?;
+        let deadline = deadline(&request, COMMAND_WITHIN);
+        let body = request.into_inner();
+        let Target { region, clinic } = parse(&body)?;
+        let op = V::METHOD.op();
+        let span = tracing::debug_span!(target: fields::RPC_TARGET, "op", op, %region);
+        let call =
+            Call { caller: caller.system, region, clinic, deadline, action: body.into_action() };
+        let outcome = self.router.ask(call).instrument(span).await?;
+        V::from_outcome(outcome).map(Response::new).ok_or_else(|| {
+            tracing::error!(op, "an inventory answered another command than the one asked");
+            refuse(Refusal::OutcomeUnknown)
+        })
+    }
+}
+
+/// Who calls, as the callers' layer found out.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| refuse(Refusal::CallerUnknown))
+}
+
+/// Until when to answer: what the caller gives, or `usual` when nothing is given.
+fn deadline<T>(request: &Request<T>, usual: Duration) -> Instant {
+    let usual = Deadline::within(usual);
+    let given = Deadline::of(request.extensions());
+    let at = match given {
+        Some(given) if request.metadata().contains_key(TIMEOUT_HEADER) => given,
+        Some(cap) => cap.sooner(usual),
+        None => usual,
+    };
+    let before = ANSWER_BEFORE.min(at.remaining() / 10);
+    at.at() - before
+}
+
+#[tonic::async_trait]
+impl BookingService for Services {
+    async fn hold_slots(
+        &self,
+        request: Request<pb::HoldSlotsRequest>,
+    ) -> Result<Response<pb::HoldSlotsResponse>, Status> {
+        self.command(request, hold_slots::parse).await
+    }
+
+    async fn confirm_hold(
+        &self,
+        request: Request<pb::ConfirmHoldRequest>,
+    ) -> Result<Response<pb::ConfirmHoldResponse>, Status> {
+        self.command(request, confirm_hold::parse).await
+    }
+
+    async fn release_hold(
+        &self,
+        request: Request<pb::ReleaseHoldRequest>,
+    ) -> Result<Response<pb::ReleaseHoldResponse>, Status> {
+        self.command(request, release_hold::parse).await
+    }
+
+    async fn book(
+        &self,
+        request: Request<pb::BookRequest>,
+    ) -> Result<Response<pb::BookResponse>, Status> {
+        self.command(request, book::parse).await
+    }
+
+    async fn move_booking(
+        &self,
+        request: Request<pb::MoveBookingRequest>,
+    ) -> Result<Response<pb::MoveBookingResponse>, Status> {
+        self.command(request, move_booking::parse).await
+    }
+
+    async fn cancel_booking(
+        &self,
+        request: Request<pb::CancelBookingRequest>,
+    ) -> Result<Response<pb::CancelBookingResponse>, Status> {
+        self.command(request, cancel_booking::parse).await
+    }
+
+    async fn get_booking(
+        &self,
+        request: Request<pb::GetBookingRequest>,
+    ) -> Result<Response<pb::GetBookingResponse>, Status> {
+        self.command(request, get_booking::parse).await
+    }
+}
+
+#[tonic::async_trait]
+impl IdentityService for Services {
+    async fn issue_permit(
+        &self,
+        request: Request<IssuePermitRequest>,
+    ) -> Result<Response<IssuePermitResponse>, Status> {
+        issue_permit::handle(self, request).await
+    }
+}
+
+#[tonic::async_trait]
+impl RoomService for Services {
+    async fn get_room(&self, request: Request<GetRoomRequest>) -> Result<Response<Encoded>, Status> {
+        get_room::handle(self, request.get_ref())
+    }
+
+    async fn get_place(
+        &self,
+        request: Request<GetPlaceRequest>,
+    ) -> Result<Response<GetPlaceResponse>, Status> {
+        get_place::handle(self, &request)
+    }
+}
+
+#[tonic::async_trait]
+impl AvailabilityService for Services {
+    async fn list_clinics(
+        &self,
+        request: Request<ListClinicsRequest>,
+    ) -> Result<Response<Encoded>, Status> {
+        list_clinics::handle(self, request.get_ref())
+    }
+
+    async fn list_slots(
+        &self,
+        request: Request<ListSlotsRequest>,
+    ) -> Result<Response<Encoded>, Status> {
+        list_slots::handle(self, request.get_ref())
+    }
+
+    type WatchAvailabilityStream = WatchStream;
+
+    async fn watch_availability(
+        &self,
+        request: Request<WatchAvailabilityRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        watch_availability::handle(self, request.get_ref())
+    }
+}
+
+#[tonic::async_trait]
+impl ClinicService for Services {
+    async fn query_inventory(
+        &self,
+        request: Request<QueryInventoryRequest>,
+    ) -> Result<Response<QueryInventoryResponse>, Status> {
+        query_inventory::handle(self, request.get_ref())
+    }
+}

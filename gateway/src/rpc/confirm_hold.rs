@@ -1,0 +1,14 @@
+//! `ConfirmHold`: decided by the shard of the hold's clinic.
+
+use proto::booking::ConfirmHoldRequest;
+use proto::convert::Fields;
+use proto::status::Refused;
+
+use super::target::{self, Target};
+
+pub(super) fn parse(request: &ConfirmHoldRequest) -> Result<Target, Refused> {
+    let mut fields = Fields::default();
+    target::common(&mut fields, &request.permit, &request.request_id);
+    let target = target::hold(&mut fields, &request.hold);
+    fields.finish(target)
+}

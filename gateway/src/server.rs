@@ -1,0 +1,400 @@
+//! Puts a gateway together, the same way for one role alone and for all roles in one process.
+
+use std::time::Duration;
+
+use domain::RegionId;
+use proto::Method;
+use proto::availability_encoded::availability_service_server::AvailabilityServiceServer;
+use proto::booking::booking_service_server::BookingServiceServer;
+use proto::clinic::clinic_service_server::ClinicServiceServer;
+use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::room_encoded::room_service_server::RoomServiceServer;
+use runtime::boot::Boot;
+use runtime::keyspace::Keyspace;
+use runtime::metrics::Registry;
+use runtime::readiness::Latch;
+use runtime::secret::Secret;
+use runtime::transport::{
+    ClientSettings, ClientTls, Drained, Listener, Server, ServerSettings, ServerTls,
+};
+use runtime::trusted_keys::TrustedKeysFile;
+use runtime::{Clock, Drain, OnExit, Readiness, Tasks};
+use tonic::service::Routes;
+use tower::Layer as _;
+
+use crate::availability::{Answers, Availability, Follow, PageKey, publish};
+use crate::callers::{Callers, CallersLayer, JwtCallers};
+use crate::config::{CallerSettings, Config, Settings, Shedding};
+use crate::metrics::GatewayMetrics;
+use crate::permits::{Permits, watch_identity};
+use crate::room::{Rooms, watch_rooms};
+use crate::routing::{Connector, NotAHeader, Owners, Router, Routes as RegionsRoutes, watch_region};
+use crate::rpc::Services;
+use crate::shedding::{Gates, SheddingLayer};
+
+/// A command is below 2 KiB; so is every other request but an assertion's.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// A region counts as known when every shard was heard; this often is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A gateway notices a frozen inventory by its silence: a ping each second, answered within two.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(2);
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a gateway needs of the process it runs in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Whether the process is stopping.
+    pub drain: Drain,
+    /// Where tasks belong.
+    pub tasks: Tasks,
+    /// Whether work may come.
+    pub readiness: Readiness,
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+/// What a gateway is made of, wherever its parts come from.
+pub struct Parts {
+    /// Coordination; only read.
+    pub keyspace: Keyspace,
+    /// The regions served.
+    pub regions: Vec<RegionId>,
+    /// The secret shared by all parts.
+    pub internal_key: Secret,
+    /// The key of page tokens.
+    pub page_key: Secret,
+    /// Public keys that permits are believed by.
+    pub permit_keys: TrustedKeysFile,
+    /// Public keys that room documents are believed by.
+    pub room_keys: TrustedKeysFile,
+    /// How calling systems are recognised.
+    pub callers: Callers,
+    /// How inventories and identity are reached.
+    pub services: Option<ClientTls>,
+    /// Connections to each inventory.
+    pub channels_per_owner: usize,
+    /// Bounds of what is served at once.
+    pub shedding: Shedding,
+    /// Callers that watch availability at once.
+    pub watchers_max: usize,
+    /// How often a person asks for the place before the doors open.
+    pub poll_before_open: Duration,
+}
+
+/// A gateway whose tasks run; it answers once it is served on a port.
+pub struct Gateway {
+    services: Services,
+    callers: Callers,
+    gates: Gates,
+    host: Host,
+    ready: Latch,
+    regions: Vec<RegionId>,
+    availability: Availability,
+    routes: RegionsRoutes,
+    owners: Owners,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The shared secret cannot travel in a header.
+    #[error("the internal key cannot be used")]
+    InternalKey(#[source] NotAHeader),
+    /// Reflection cannot be offered.
+    #[error("the API's descriptors cannot be served")]
+    Reflection(#[source] tonic_reflection::server::Error),
+}
+
+impl From<&Boot> for Host {
+    fn from(boot: &Boot) -> Self {
+        Self {
+            drain: boot.drain.clone(),
+            tasks: boot.tasks.clone(),
+            readiness: boot.readiness.clone(),
+            registry: boot.registry.clone(),
+            clock: boot.clock.clone(),
+        }
+    }
+}
+
+/// Starts everything that runs by itself. The process is ready when every region has been heard.
+pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
+    let ready = host.readiness.register("gateway");
+    let settings = ClientSettings {
+        connect_timeout: CONNECT_WITHIN,
+        keep_alive_every: KEEP_ALIVE_EVERY,
+        keep_alive_within: KEEP_ALIVE_WITHIN,
+        ..ClientSettings::default()
+    };
+    let connector =
+        Connector::new(parts.services, settings, &parts.internal_key).map_err(Fault::InternalKey)?;
+    let Shedding { commands, permits, reads } = parts.shedding;
+    let gates = Gates::new(commands, permits, reads);
+    let availability = Availability::new(parts.regions.iter().cloned());
+    let routes = RegionsRoutes::new(parts.regions.iter().cloned());
+    let owners = Owners::new(connector.clone(), parts.channels_per_owner, host.tasks.clone());
+    let metrics = GatewayMetrics::register(&host.registry, &gates, &availability, &host.clock);
+    let rooms =
+        Rooms::new(&parts.keyspace, parts.permit_keys, parts.room_keys, host.clock.clone());
+    let permits = Permits::new(connector.clone(), gates.clone(), metrics.clone());
+    let router = Router::new(
+        routes.clone(),
+        owners.clone(),
+        availability.clone(),
+        rooms.clone(),
+        gates.clone(),
+        metrics,
+    );
+    let answers = Answers::new(
+        availability.clone(),
+        PageKey::new(parts.page_key.expose()),
+        parts.watchers_max,
+        host.drain.clone(),
+    );
+    let gateway = Gateway {
+        services: Services {
+            router,
+            permits: permits.clone(),
+            answers,
+            rooms: rooms.clone(),
+            poll_before_open: parts.poll_before_open,
+        },
+        callers: parts.callers,
+        gates,
+        host: host.clone(),
+        ready,
+        regions: parts.regions,
+        availability,
+        routes,
+        owners,
+    };
+    gateway.follow(&parts.keyspace, &connector);
+    let drain = || host.drain.clone();
+    let tasks = &host.tasks;
+    tasks.spawn("watch_rooms", OnExit::StopProcess, watch_rooms(rooms, drain()));
+    let watch = watch_identity(permits, parts.keyspace, drain());
+    tasks.spawn("watch_identity", OnExit::StopProcess, watch);
+    Ok(gateway)
+}
+
+impl Gateway {
+    /// Follows every region: its members and owners, what they say, and the views made of it.
+    fn follow(&self, keyspace: &Keyspace, connector: &Connector) {
+        let Host { drain, tasks, .. } = &self.host;
+        for id in &self.regions {
+            let (Some(region), Some(routes)) = (self.availability.region(id), self.routes.region(id))
+            else {
+                continue;
+            };
+            let follow = Follow::new(region.clone(), routes.clone(), connector.clone());
+            let watch = watch_region(
+                keyspace.clone(),
+                id.clone(),
+                routes.clone(),
+                self.owners.clone(),
+                follow,
+                tasks.clone(),
+                drain.clone(),
+            );
+            tasks.spawn("watch_region_owners", OnExit::StopProcess, watch);
+            let publish = publish(region.clone(), drain.clone());
+            tasks.spawn("publish_availability", OnExit::StopProcess, publish);
+        }
+    }
+
+    /// Serves the public API until the drain has ended.
+    pub async fn serve(
+        self,
+        listener: Listener,
+        server: &ServerSettings,
+        tls: Option<ServerTls>,
+    ) -> Result<Drained, Fault> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        set_health(&health, false).await;
+        let follow_health = follow_health(health, self.host.readiness.clone(), self.host.drain.clone());
+        self.host.tasks.spawn("follow_health", OnExit::Log, follow_health);
+        let heard = Heard {
+            ready: self.ready,
+            regions: self.regions,
+            availability: self.availability,
+            routes: self.routes,
+        };
+        let drain = self.host.drain.clone();
+        self.host.tasks.spawn("hear_regions", OnExit::Ignore, async move {
+            drain.interrupt(heard.wait()).await;
+        });
+        let routes = routes(self.services, health_service)?;
+        let service = SheddingLayer::new(self.gates).layer(routes);
+        let service = CallersLayer::new(self.callers).layer(service);
+        let rpc = self.host.registry.rpc_metrics(methods());
+        let server = Server::new("gateway", server.limits, rpc).tls(tls);
+        let drained = server.serve(listener, service, &self.host.drain).await;
+        self.owners.stop();
+        Ok(drained)
+    }
+}
+
+/// What readiness waits for.
+struct Heard {
+    ready: Latch,
+    regions: Vec<RegionId>,
+    availability: Availability,
+    routes: RegionsRoutes,
+}
+
+impl Heard {
+    async fn wait(self) {
+        for id in &self.regions {
+            while !self.heard(id) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        self.ready.release();
+    }
+
+    fn heard(&self, id: &RegionId) -> bool {
+        let known = self.routes.region(id).map(|routes| routes.known());
+        self.availability.region(id).zip(known).is_some_and(|(region, known)| {
+            region.served() && region.heard_all(known.owned.as_ref())
+        })
+    }
+}
+
+fn routes<H>(services: Services, health: H) -> Result<Routes, Fault>
+where
+    H: tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    H::Future: Send + 'static,
+{
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let small = REQUEST_BYTES_MAX;
+    let booking = BookingServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let identity = IdentityServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let rooms = RoomServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let clinics = ClinicServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let lists = AvailabilityServiceServer::new(services).max_decoding_message_size(small);
+    Ok(Routes::new(booking)
+        .add_service(identity)
+        .add_service(rooms)
+        .add_service(clinics)
+        .add_service(lists)
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(Fault::Reflection)?)
+        .add_service(reflection().build_v1alpha().map_err(Fault::Reflection)?))
+}
+
+async fn set_health(health: &tonic_health::server::HealthReporter, serving: bool) {
+    type Lists = AvailabilityServiceServer<Services>;
+    if serving {
+        health.set_serving::<BookingServiceServer<Services>>().await;
+        health.set_serving::<IdentityServiceServer<Services>>().await;
+        health.set_serving::<RoomServiceServer<Services>>().await;
+        health.set_serving::<ClinicServiceServer<Services>>().await;
+        health.set_serving::<Lists>().await;
+    } else {
+        health.set_not_serving::<BookingServiceServer<Services>>().await;
+        health.set_not_serving::<IdentityServiceServer<Services>>().await;
+        health.set_not_serving::<RoomServiceServer<Services>>().await;
+        health.set_not_serving::<ClinicServiceServer<Services>>().await;
+        health.set_not_serving::<Lists>().await;
+    }
+    let whole = if serving {
+        tonic_health::ServingStatus::Serving
+    } else {
+        tonic_health::ServingStatus::NotServing
+    };
+    health.set_service_status("", whole).await;
+}
+
+/// Says by the health service what readiness says.
+async fn follow_health(
+    health: tonic_health::server::HealthReporter,
+    readiness: Readiness,
+    drain: Drain,
+) {
+    let mut changes = readiness.watch();
+    loop {
+        let ready = *changes.borrow_and_update();
+        set_health(&health, ready).await;
+        // The last thing that is told is that a draining gateway serves nobody new.
+        if drain.is_draining() && !ready {
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = drain.announced() => {}
+        }
+    }
+}
+
+/// The role alone, in cluster mode.
+pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
+    let Config { etcd: (etcd, _), gateway: settings, .. } = config;
+    let host = Host::from(&boot);
+    let listener = Listener::bind(settings.server.listen).await?;
+    let keyspace = Keyspace::etcd(etcd).await?;
+    let tls = settings.server.tls.clone().map(ServerTls::load).transpose()?;
+    if let Some(tls) = &tls {
+        tls.watch(&host.tasks, &host.drain);
+    }
+    let parts = parts(&settings, keyspace, &host)?;
+    let gateway = start(parts, &host)?;
+    let drained = gateway.serve(listener, &settings.server, tls).await?;
+    tracing::debug!(cut = drained.cut, "the gateway's port is closed");
+    Ok(())
+}
+
+/// Reads the files that the settings name.
+fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result<Parts> {
+    let Host { tasks, drain, clock, .. } = host;
+    let permit_keys = TrustedKeysFile::open(&settings.permit_keys_file)?;
+    permit_keys.watch("watch_permit_keys", tasks, drain);
+    let room_keys = TrustedKeysFile::open(&settings.room_keys_file)?;
+    room_keys.watch("watch_room_keys", tasks, drain);
+    let services = settings.services.clone().map(ClientTls::load).transpose()?;
+    if let Some(services) = &services {
+        services.watch(tasks, drain);
+    }
+    let callers = match &settings.callers {
+        CallerSettings::Believed => Callers::believed(),
+        CallerSettings::Certificates => Callers::proven(None),
+        CallerSettings::CertificatesAndJwt { jwks_file, audience } => {
+            let jwt = JwtCallers::load(jwks_file.clone(), audience.clone(), clock.clone())?;
+            jwt.watch(tasks, drain);
+            Callers::proven(Some(jwt))
+        }
+    };
+    Ok(Parts {
+        keyspace,
+        regions: settings.regions.clone(),
+        internal_key: settings.internal_key.clone(),
+        page_key: settings.page_key.clone(),
+        permit_keys,
+        room_keys,
+        callers,
+        services,
+        channels_per_owner: settings.channels_per_owner,
+        shedding: settings.shedding,
+        watchers_max: settings.watchers_max,
+        poll_before_open: settings.poll_before_open,
+    })
+}
+
+/// The methods whose calls are counted by name.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    Method::ALL.iter().map(|method| method.path())
+}

@@ -1,0 +1,9 @@
+//! A real gateway on a real port, with inventories and identities that do what each test says.
+
+mod fake_identity;
+mod fake_inventory;
+mod setup;
+
+mod edge;
+mod reads;
+mod routing;

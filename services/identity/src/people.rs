@@ -1,0 +1,140 @@
+//! Who has which place: one row per person and campaign, written once, the same for ever.
+//!
+//! Invariant: a place is answered only after it is durable, and whoever asks again gets the same one. Two real
+//! backends, one contract suite over both. Neither knows a name or a birth date: people are keyed hashes here.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use domain::place::{DrawTicket, Place};
+use domain::{CallingSystem, CampaignId, CohortId, PersonId, RegionId, Serial};
+
+mod group;
+pub mod postgres;
+pub mod sqlite;
+
+/// The cause of a fault, kept for the log.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong around the store. Stamping and counting may always be repeated: they are idempotent.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// More is waiting than can be written in time; nothing was written.
+    #[error("the people store is overloaded")]
+    Overloaded,
+    /// Not reachable, or the outcome is not known.
+    #[error("the people store is not available")]
+    Unavailable {
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// Asks for a person's place. What is asked for counts only if the person has none yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// The person.
+    pub person: PersonId,
+    /// The cohort whose room the person waits in.
+    pub cohort: CohortId,
+    /// The region in which the person wants to book.
+    pub region: RegionId,
+    /// The person's name in the draw.
+    pub ticket: DrawTicket,
+    /// Who asked first.
+    pub caller: CallingSystem,
+}
+
+/// A person's place, as it is for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The cohort whose room the person waits in.
+    pub cohort: CohortId,
+    /// The only region in which the person may book.
+    pub region: RegionId,
+    /// Rises at each change of region.
+    pub serial: Serial,
+    /// Bucket and draw ticket.
+    pub place: Place,
+}
+
+/// How many people are in a room's open bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketCount {
+    /// The bucket.
+    pub id: u32,
+    /// People by region.
+    pub regions: BTreeMap<RegionId, u64>,
+}
+
+// === impl BucketCount ===
+
+impl BucketCount {
+    /// People in all regions together.
+    #[must_use]
+    pub fn people(&self) -> u64 {
+        self.regions.values().sum()
+    }
+}
+
+/// A store of people. Cheap to share; every method may be called at any time.
+#[async_trait]
+pub trait People: Send + Sync {
+    /// Gives the person their place, or the one they have. Asks that come together are committed together.
+    async fn stamp(&self, ask: Stamp) -> Result<Placed, Fault>;
+
+    /// The place a person has.
+    async fn place(&self, campaign: &CampaignId, person: PersonId) -> Result<Option<Placed>, Fault>;
+
+    /// Counts the open bucket of a room. Nobody whose place was answered before is missing from it.
+    async fn count_open_bucket(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<BucketCount, Fault>;
+
+    /// Whether the store can be reached now.
+    async fn check(&self) -> Result<(), Fault>;
+}
+
+// === impl Fault ===
+
+impl Fault {
+    pub(crate) fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+}
+
+/// A row that was not written by this program.
+#[derive(Debug, thiserror::Error)]
+#[error("the people store has a row that cannot be read: {what}")]
+struct Corrupt {
+    what: &'static str,
+}
+
+/// The columns of a place, as both backends read them.
+struct Columns<'a> {
+    cohort: &'a str,
+    region: &'a str,
+    serial: i64,
+    bucket: i64,
+    ticket: &'a [u8],
+}
+
+impl Columns<'_> {
+    fn placed(&self) -> Result<Placed, Corrupt> {
+        let corrupt = |what| Corrupt { what };
+        Ok(Placed {
+            cohort: self.cohort.parse().map_err(|_| corrupt("cohort"))?,
+            region: self.region.parse().map_err(|_| corrupt("region"))?,
+            serial: Serial(u64::try_from(self.serial).map_err(|_| corrupt("serial"))?),
+            place: Place {
+                bucket: u32::try_from(self.bucket).map_err(|_| corrupt("bucket"))?,
+                ticket: DrawTicket(self.ticket.try_into().map_err(|_| corrupt("ticket"))?),
+            },
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! One session that stamps groups, one after the other, and comes back when it was lost.
+
+use std::time::Duration;
+
+use runtime::fields;
+use tokio::sync::mpsc;
+
+use super::super::group::{Ask, GROUP_MAX, Group};
+use super::super::{BoxError, Columns, Corrupt, Placed, Stamp};
+use super::session::{Connector, StampSession};
+use crate::metrics::Metrics;
+
+/// The caller's whole deadline; whoever waited longer is gone.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The server committed with a warning: the group may exist on one machine only.
+#[derive(Debug, thiserror::Error)]
+#[error("the database committed with a warning")]
+struct Warned;
+
+/// Ends when every handle of the store is gone.
+pub(super) async fn run(connector: Connector, mut queue: mpsc::Receiver<Ask>, metrics: Metrics) {
+    let mut session = None;
+    let mut failing = false;
+    let mut asks = Vec::with_capacity(GROUP_MAX);
+    while queue.recv_many(&mut asks, GROUP_MAX).await > 0 {
+        let group = Group::new(std::mem::take(&mut asks));
+        let outcome = write(&connector, &mut session, group.stamps()).await;
+        match &outcome {
+            Ok(_) => failing = false,
+            Err(error) => {
+                // The session is not used again: its state is not known. Nothing is repeated here; callers do that.
+                session = None;
+                if !failing {
+                    let error = fields::chain(error.as_ref());
+                    tracing::warn!(error, retry = "caller", "a group of people was not acknowledged");
+                }
+                failing = true;
+            }
+        }
+        group.answer(outcome, &metrics);
+    }
+}
+
+async fn write(
+    connector: &Connector,
+    session: &mut Option<StampSession>,
+    stamps: &[Stamp],
+) -> Result<Vec<Placed>, BoxError> {
+    let open = match session {
+        Some(open) => open,
+        None => session.insert(connector.stamp_session().await?),
+    };
+    let placed = tokio::time::timeout(WRITE_WITHIN, stamp(open, stamps)).await??;
+    if open.session.take_warning() {
+        return Err(Warned.into());
+    }
+    Ok(placed)
+}
+
+async fn stamp(open: &StampSession, stamps: &[Stamp]) -> Result<Vec<Placed>, BoxError> {
+    let campaigns: Vec<&str> = stamps.iter().map(|stamp| stamp.campaign.as_str()).collect();
+    let people: Vec<&[u8]> = stamps.iter().map(|stamp| stamp.person.as_bytes().as_slice()).collect();
+    let cohorts: Vec<&str> = stamps.iter().map(|stamp| stamp.cohort.as_str()).collect();
+    let regions: Vec<&str> = stamps.iter().map(|stamp| stamp.region.as_str()).collect();
+    let tickets: Vec<&[u8]> = stamps.iter().map(|stamp| stamp.ticket.0.as_slice()).collect();
+    let callers: Vec<&str> = stamps.iter().map(|stamp| stamp.caller.as_str()).collect();
+    let rows = open
+        .session
+        .client
+        .query(&open.stamp, &[&campaigns, &people, &cohorts, &regions, &tickets, &callers])
+        .await?;
+    let mut answers = vec![None; stamps.len()];
+    for row in rows {
+        let columns = Columns {
+            cohort: row.try_get(1)?,
+            region: row.try_get(2)?,
+            serial: row.try_get(3)?,
+            bucket: i64::from(row.try_get::<_, i32>(4)?),
+            ticket: row.try_get(5)?,
+        };
+        let at = usize::try_from(row.try_get::<_, i64>(0)?).ok().and_then(|at| at.checked_sub(1));
+        let answer = at.and_then(|at| answers.get_mut(at)).ok_or(Corrupt { what: "order" })?;
+        *answer = Some(columns.placed()?);
+    }
+    // A missing one makes the list shorter, and the whole group fails: nobody gets another's place.
+    Ok(answers.into_iter().flatten().collect())
+}

@@ -1,0 +1,59 @@
+//! Opening a ledger file, to write and to read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use refinery::{Migration, Runner};
+use rusqlite::{Connection, OpenFlags};
+
+use super::unavailable;
+use crate::ledger::Fault;
+
+const MIGRATIONS: [(&str, &str); 1] = [(
+    "V1__ledger",
+    include_str!("../../../migrations/sqlite/0001_ledger.sql"),
+)];
+
+/// Someone else writes the file only while it is inspected by hand; longer than this is an error.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than the statements of this module.
+const STATEMENTS_CACHED: usize = 128;
+
+/// Brings the tables up to date.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), Fault> {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, sql))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(unavailable)?;
+    Runner::new(&migrations)
+        .run(db)
+        .map(drop)
+        .map_err(unavailable)
+}
+
+/// Every commit is on disk before it is answered.
+pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    prepare(&db)?;
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    db.pragma_update(None, "cache_size", -65_536)?;
+    Ok(db)
+}
+
+/// Sees every commit that was answered before a statement starts.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    prepare(&db)?;
+    Ok(db)
+}
+
+fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    Ok(())
+}

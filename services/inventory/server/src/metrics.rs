@@ -1,0 +1,122 @@
+//! What inventory counts. Labels come from closed sets: regions of the configuration, verdicts, alarms.
+
+use std::time::Duration;
+
+use domain::{RegionId, Verdict};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use runtime::metrics::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRegion {
+    region: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfVerdict {
+    region: String,
+    verdict: &'static str,
+}
+
+/// All metrics of the inventory service.
+#[derive(Debug)]
+pub struct Metrics {
+    verdicts: Family<OfVerdict, Counter>,
+    seized: Family<OfRegion, Counter>,
+    alarms: Family<OfRegion, Counter>,
+    queue_depth: Family<OfRegion, Gauge>,
+    batch_ops: Family<OfRegion, Histogram, fn() -> Histogram>,
+    commit: Family<OfRegion, Histogram, fn() -> Histogram>,
+}
+
+/// The metrics of one owner, with its region filled in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OwnerMetrics {
+    region: String,
+    verdicts: Family<OfVerdict, Counter>,
+    /// Epochs that came into force.
+    pub(crate) seized: Counter,
+    /// Invariants that did not hold.
+    pub(crate) alarms: Counter,
+    queue_depth: Gauge,
+    batch_ops: Histogram,
+    commit: Histogram,
+}
+
+fn batch_ops() -> Histogram {
+    Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0])
+}
+
+fn commit() -> Histogram {
+    Histogram::new([0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        let metrics = Self {
+            verdicts: Family::default(),
+            seized: Family::default(),
+            alarms: Family::default(),
+            queue_depth: Family::default(),
+            batch_ops: Family::new_with_constructor(batch_ops),
+            commit: Family::new_with_constructor(commit),
+        };
+        registry.register(|registry| {
+            registry.register(
+                "verdicts",
+                "Ops decided, by how they ended",
+                metrics.verdicts.clone(),
+            );
+            registry.register("shard_seizures", "Epochs that came into force here", metrics.seized.clone());
+            registry.register("invariant_violations", "Invariants of a shard that did not hold", metrics.alarms.clone());
+            registry.register("shard_queue_depth", "Ops waiting in owners of this process", metrics.queue_depth.clone());
+            registry.register("batch_ops", "Ops in a committed batch", metrics.batch_ops.clone());
+            registry.register(
+                "commit_duration_seconds",
+                "Time from sending a batch to its commit",
+                metrics.commit.clone(),
+            );
+        });
+        metrics
+    }
+
+    /// The metrics of an owner in `region`.
+    #[must_use]
+    pub fn owner(&self, region: &RegionId) -> OwnerMetrics {
+        let label = OfRegion { region: region.to_string() };
+        OwnerMetrics {
+            region: region.to_string(),
+            verdicts: self.verdicts.clone(),
+            seized: self.seized.get_or_create(&label).clone(),
+            alarms: self.alarms.get_or_create(&label).clone(),
+            queue_depth: self.queue_depth.get_or_create(&label).clone(),
+            batch_ops: self.batch_ops.get_or_create(&label).clone(),
+            commit: self.commit.get_or_create(&label).clone(),
+        }
+    }
+}
+
+impl OwnerMetrics {
+    pub(crate) fn count(&self, verdict: &Verdict) {
+        let verdict = match verdict {
+            Verdict::Done(recorded) => recorded.done.code(),
+            Verdict::Exists(_) => "EXISTS",
+            Verdict::Refused { refusal, .. } => refusal.code(),
+        };
+        self.verdicts.get_or_create(&OfVerdict { region: self.region.clone(), verdict }).inc();
+    }
+
+    pub(crate) fn committed(&self, ops: usize, took: Duration) {
+        self.batch_ops.observe(f64::from(u32::try_from(ops).unwrap_or(u32::MAX)));
+        self.commit.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn queue(&self, depth: usize) {
+        self.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,93 @@
+//! The gRPC side: streams of commands from gateways, streams of availability to them, and the operators' port.
+
+mod answer;
+mod clinic_admin;
+mod command;
+mod execute;
+mod side;
+mod watch;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use domain::{Refusal, RegionId};
+use futures::Stream;
+use proto::inventory::inventory_service_server::InventoryService;
+use proto::inventory::{
+    ExecuteRequest, ExecuteResponse, WatchShardsRequest, WatchShardsResponse,
+};
+use proto::status;
+use runtime::{Clock, Drain, Tasks};
+use tonic::{Request, Response, Status, Streaming};
+
+pub use clinic_admin::ClinicAdmin;
+
+use crate::admission::Admission;
+use crate::internal::InternalKey;
+use crate::lease::Leases;
+use crate::ledger::Ledger;
+use crate::owner::Owners;
+use crate::permits::Verifier;
+
+/// A region as the RPCs see it.
+#[derive(Clone)]
+pub struct RegionAccess {
+    /// Its ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Its capacity leases, for hints.
+    pub leases: Leases,
+}
+
+/// What every stream shares.
+pub struct Shared {
+    /// The regions this process serves.
+    pub regions: std::collections::BTreeMap<RegionId, RegionAccess>,
+    /// The owners of this process.
+    pub owners: Owners,
+    /// Whose turn it is.
+    pub admission: Admission,
+    /// Who a permit speaks of.
+    pub verifier: Verifier,
+    /// Proof that a gateway asks.
+    pub internal: InternalKey,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where streams' tasks belong.
+    pub tasks: Tasks,
+    /// Whether the process is stopping.
+    pub drain: Drain,
+}
+
+/// `doseline.inventory.v1.InventoryService`.
+#[derive(Clone)]
+pub struct InventoryRpc(pub Arc<Shared>);
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl InventoryService for InventoryRpc {
+    type ExecuteStream = Answers<ExecuteResponse>;
+    type WatchShardsStream = Answers<WatchShardsResponse>;
+
+    async fn execute(
+        &self,
+        request: Request<Streaming<ExecuteRequest>>,
+    ) -> Result<Response<Self::ExecuteStream>, Status> {
+        self.0.internal.check(&request).map_err(status::refuse)?;
+        Ok(Response::new(execute::serve(Arc::clone(&self.0), request.into_inner())))
+    }
+
+    async fn watch_shards(
+        &self,
+        request: Request<WatchShardsRequest>,
+    ) -> Result<Response<Self::WatchShardsStream>, Status> {
+        self.0.internal.check(&request).map_err(status::refuse)?;
+        let mut fields = proto::convert::Fields::default();
+        let region = fields.parse::<RegionId>("region", &request.get_ref().region);
+        let region = fields.finish(region)?;
+        if !self.0.regions.contains_key(&region) {
+            return Err(status::refuse(Refusal::RegionNotInCampaign));
+        }
+        Ok(Response::new(watch::serve(Arc::clone(&self.0), region)))
+    }
+}

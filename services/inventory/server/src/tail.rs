@@ -1,0 +1,88 @@
+//! What the region's ledger has to be asked for by the clock: changes made outside the owners, and rooms to remember.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{RegionId, ShardId, SlotState};
+use runtime::Drain;
+use tokio::time::MissedTickBehavior;
+
+use crate::admission::Admission;
+use crate::ledger::{Ledger, OutboxCursor, RoomSeen};
+use crate::owner::Owners;
+
+/// How often the outbox is read: units freed elsewhere are sold again this much later at most.
+const READ_EVERY: Duration = Duration::from_millis(500);
+/// Changes read at once.
+const READ_MAX: u32 = 2_000;
+/// How often the rooms are stored; a restart during an etcd outage forgets at most this much of a frontier.
+const REMEMBER_EVERY: Duration = Duration::from_secs(1);
+
+/// Tells the owners of this process what others changed in their slots.
+pub async fn follow_outbox(region: RegionId, ledger: Arc<dyn Ledger>, owners: Owners, drain: Drain) {
+    let mut every = tokio::time::interval(READ_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut cursor: Option<OutboxCursor> = None;
+    loop {
+        tokio::select! {
+            () = drain.signalled() => return,
+            _ = every.tick() => {}
+        }
+        let from = match cursor {
+            Some(from) => from,
+            None => match ledger.outbox_cursor().await {
+                Ok(now) => *cursor.insert(now),
+                Err(error) => {
+                    tracing::debug!(%region, %error, "the outbox cannot be read yet");
+                    continue;
+                }
+            },
+        };
+        match ledger.outside_changes(from, READ_MAX).await {
+            Ok(changes) => {
+                tell(&region, &owners, changes.slots);
+                cursor = Some(changes.cursor);
+            }
+            Err(error) => tracing::debug!(%region, %error, "the outbox could not be read"),
+        }
+    }
+}
+
+fn tell(region: &RegionId, owners: &Owners, slots: Vec<SlotState>) {
+    let mut by_shard: BTreeMap<ShardId, Vec<SlotState>> = BTreeMap::new();
+    for slot in slots {
+        by_shard.entry(slot.shard).or_default().push(slot);
+    }
+    for (shard, slots) in by_shard {
+        if let Some(owner) = owners.get(region, shard) {
+            owner.outside(slots);
+        }
+    }
+}
+
+/// Stores what this process saw of rooms, so that a successor starts from it.
+pub async fn remember_rooms(
+    region: RegionId,
+    ledger: Arc<dyn Ledger>,
+    admission: Admission,
+    drain: Drain,
+) {
+    let mut every = tokio::time::interval(REMEMBER_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stored: Vec<RoomSeen> = Vec::new();
+    loop {
+        tokio::select! {
+            () = drain.signalled() => return,
+            _ = every.tick() => {}
+        }
+        let seen = admission.seen(&region);
+        if seen.is_empty() || seen == stored {
+            continue;
+        }
+        match ledger.save_rooms(&seen).await {
+            Ok(()) => stored = seen,
+            Err(error) => tracing::debug!(%region, %error, "the rooms could not be stored"),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Replays an opening against running gateways: real people by district, permits before the doors, then all at once.
+//!
+//! Invariant: the verdict comes from the ledgers, read by code that shares nothing with the services.
+
+mod acks;
+mod driver;
+mod permits;
+mod person;
+pub mod plan;
+mod report;
+mod setup;
+mod stats;
+mod verdict;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::client::Tls;
+use crate::population::Population;
+
+/// `doseline rush`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Gateways, HOST:PORT; people spread over them.
+    #[arg(long = "gateway", value_delimiter = ',', default_value = "127.0.0.1:7700")]
+    pub gateways: Vec<String>,
+    #[command(flatten)]
+    pub tls: Tls,
+    /// Identity's admin port, for the campaign and the room.
+    #[arg(long, default_value = "127.0.0.1:7701")]
+    pub identity_admin: String,
+    /// An inventory's admin port, for clinics and slots.
+    #[arg(long, default_value = "127.0.0.1:7701")]
+    pub inventory_admin: String,
+    /// The data directory with the development identity provider.
+    #[arg(long, default_value = "data")]
+    pub data: PathBuf,
+    /// The part of the country's people of 50 to 59 who take part.
+    #[arg(long, default_value_t = 0.01)]
+    pub scale: f64,
+    /// Places for every person who wants one.
+    #[arg(long, default_value_t = 0.7)]
+    pub supply: f64,
+    /// Only these regions.
+    #[arg(long, value_delimiter = ',')]
+    pub regions: Vec<String>,
+    /// The campaign's id; a new one each time keeps rushes apart.
+    #[arg(long, default_value = "demo-fifties")]
+    pub campaign: String,
+    /// People whose calls are under way at once.
+    #[arg(long, default_value_t = 1_024)]
+    pub in_flight: usize,
+    /// Behaviour follows from it.
+    #[arg(long, default_value_t = 20_210_719)]
+    pub seed: u64,
+    /// Seconds after the opening at which those still trying give up.
+    #[arg(long, default_value_t = 600)]
+    pub give_up_secs: u64,
+    /// Ledgers to judge from, `REGION=postgres://…` or `REGION=sqlite:FILE`; read only.
+    #[arg(long = "ledger")]
+    pub ledgers: Vec<String>,
+    /// The database of people and places, `postgres://…` or `sqlite:FILE`; read only.
+    #[arg(long)]
+    pub people: Option<String>,
+    /// Where the report goes.
+    #[arg(long, default_value = "report")]
+    pub report: PathBuf,
+}
+
+/// Runs the rush; the exit status says the verdict.
+pub fn main(args: Args) -> ExitCode {
+    // Fails only if a provider is installed already, and there is but one in the tree.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return crate::client::done(Err(error.into())),
+    };
+    match runtime.block_on(run(args)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => crate::client::done(Err(error)),
+    }
+}
+
+/// What every part of a rush knows.
+pub struct Rush {
+    /// The command line.
+    pub args: Args,
+    /// The people.
+    pub population: Population,
+    /// Channels to the gateways.
+    pub channels: Vec<crate::client::Called>,
+    /// The regions, in the order of the statistics.
+    pub regions: Vec<String>,
+}
+
+/// Runs the rush; `true` when everything held.
+pub async fn run(args: Args) -> anyhow::Result<bool> {
+    let population = Population::load(args.scale, &args.regions)?;
+    let mut channels = Vec::new();
+    for gateway in &args.gateways {
+        // Several connections to each: one connection is one lock.
+        for _ in 0..4 {
+            let caller = args.tls.interceptor()?;
+            let channel = args.tls.channel(gateway)?;
+            channels.push(tonic::service::interceptor::InterceptedService::new(channel, caller));
+        }
+    }
+    let regions = population.regions();
+    let rush = Arc::new(Rush { args, population, channels, regions });
+    say(&format!(
+        "{} people of 50 to 59 in {} districts of {} regions",
+        group(rush.population.people()),
+        rush.population.districts.len(),
+        rush.regions.len()
+    ))?;
+    let plan = setup::apply(&rush).await?;
+    setup::wait_for_slots(&rush, &plan).await?;
+    let (store, issuing) = permits::issue(&rush).await?;
+    let opened = setup::open_room(&rush).await?;
+    say(&format!("doors open for {} people", group(opened)))?;
+    let outcome = driver::run(Arc::clone(&rush), Arc::new(store)).await?;
+    say(&outcome.summary(&issuing))?;
+    // Owners answer after the commit; nothing is on its way any more.
+    let verdict = verdict::judge(&rush, &outcome).await.context("the ledgers could not be judged")?;
+    report::write(&rush.args.report, &rush, &issuing, &outcome, &verdict)?;
+    say(&verdict.told())?;
+    say(&format!("report: {}", rush.args.report.join("rush.html").display()))?;
+    Ok(verdict.holds())
+}
+
+/// A bar for `total` steps; silent where nobody looks at a terminal.
+fn bar(total: u64, what: &'static str) -> anyhow::Result<indicatif::ProgressBar> {
+    let bar = indicatif::ProgressBar::new(total);
+    let style = indicatif::ProgressStyle::with_template(
+        "{prefix:>10} [{bar:36}] {human_pos}/{human_len} {per_sec} {msg}",
+    )?;
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_prefix(what);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Ok(bar)
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub fn group(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
