@@ -151,7 +151,10 @@ impl Default for RawGateway {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 7_700));
         Self {
-            server: RawServer { listen, ..RawServer::default() },
+            server: RawServer {
+                listen,
+                ..RawServer::default()
+            },
             services: RawClientTls::default(),
             channels_per_owner: 2,
             internal_key_file: SecretFile::default(),
@@ -169,7 +172,10 @@ impl Default for RawGateway {
 
 impl Default for RawCallers {
     fn default() -> Self {
-        Self { jwks_file: PathBuf::new(), audience: "doseline".to_owned() }
+        Self {
+            jwks_file: PathBuf::new(),
+            audience: "doseline".to_owned(),
+        }
     }
 }
 
@@ -192,7 +198,11 @@ impl RawConfig for Raw {
         let process = problems.section("process", |problems| self.process.validate(problems));
         let etcd = problems.section("etcd", |problems| self.etcd.validate(problems));
         let gateway = problems.section("gateway", |problems| self.gateway.validate(problems));
-        Some(Config { process: process?, etcd: etcd?, gateway: gateway? })
+        Some(Config {
+            process: process?,
+            etcd: etcd?,
+            gateway: gateway?,
+        })
     }
 }
 
@@ -215,11 +225,16 @@ impl RawConfig for RawGateway {
             ("permit_keys_file", &self.permit_keys_file),
             ("room_keys_file", &self.room_keys_file),
         ] {
-            problems.check(!path.as_os_str().is_empty(), key, "must name a file of public keys");
+            problems.check(
+                !path.as_os_str().is_empty(),
+                key,
+                "must name a file of public keys",
+            );
         }
         let regions = regions(problems, &self.regions);
         let plain = server.as_ref().is_some_and(|server| server.tls.is_none());
-        let callers = problems.section("callers", |problems| self.callers.settings(problems, plain));
+        let callers =
+            problems.section("callers", |problems| self.callers.settings(problems, plain));
         let shedding = problems.section("shedding", |problems| self.shedding.validate(problems));
         let second = HumanDuration::from_secs(1);
         let poll = problems.within(
@@ -246,9 +261,14 @@ impl RawConfig for RawGateway {
 
 impl RawCallers {
     /// Without TLS there are no certificates, and a JWT would be readable on the wire.
-    fn settings(self, problems: &mut Problems, plain: bool) -> CallerSettings {
+    /// How callers are recognised; `plain` says that the public port has no TLS.
+    pub fn settings(self, problems: &mut Problems, plain: bool) -> CallerSettings {
         let jwt = !self.jwks_file.as_os_str().is_empty();
-        problems.check(!jwt || !self.audience.is_empty(), "audience", "is needed with a key set");
+        problems.check(
+            !jwt || !self.audience.is_empty(),
+            "audience",
+            "is needed with a key set",
+        );
         match (jwt, plain) {
             (true, _) => CallerSettings::CertificatesAndJwt {
                 jwks_file: self.jwks_file,
@@ -269,10 +289,11 @@ impl RawConfig for RawShedding {
     fn validate(self, problems: &mut Problems) -> Option<Shedding> {
         let ms = HumanDuration::from_millis;
         let key = "answer_age_target";
-        let target = problems.within(key, self.answer_age_target, ms(10)..=ms(10_000)).get();
-        let mut limit = |key: &str, most: u32| {
-            Limit::new(problems.within(key, most, 1..=1_000_000), target)
-        };
+        let target = problems
+            .within(key, self.answer_age_target, ms(10)..=ms(10_000))
+            .get();
+        let mut limit =
+            |key: &str, most: u32| Limit::new(problems.within(key, most, 1..=1_000_000), target);
         Some(Shedding {
             commands: limit("commands_max", self.commands_max),
             permits: limit("permits_max", self.permits_max),
@@ -282,7 +303,11 @@ impl RawConfig for RawShedding {
 }
 
 fn regions(problems: &mut Problems, names: &[String]) -> Vec<RegionId> {
-    problems.check(!names.is_empty(), "regions", "must name at least one region");
+    problems.check(
+        !names.is_empty(),
+        "regions",
+        "must name at least one region",
+    );
     let mut seen = BTreeSet::new();
     for (at, name) in names.iter().enumerate() {
         let region = problems.take(format!("regions[{at}]"), name.parse::<RegionId>());
@@ -310,7 +335,11 @@ mod tests {
             commands_max = 0
             answer_age_target = "1h"
         "#;
-        let invalid = Layers::new().text(toml).load::<Raw>().err().expect("a bad file");
+        let invalid = Layers::new()
+            .text(toml)
+            .load::<Raw>()
+            .err()
+            .expect("a bad file");
         let keys: BTreeSet<_> = invalid.problems.iter().map(|p| p.key.as_str()).collect();
         for key in [
             "etcd.endpoints",
@@ -350,6 +379,9 @@ mod tests {
         assert_eq!(config.gateway.callers, CallerSettings::Believed);
         assert_eq!(config.gateway.internal_key.expose(), b"secret");
         let refused = load(false).err().expect("unsafe");
-        assert!(refused.problems.iter().all(|p| p.message.contains("--dev")), "{refused}");
+        assert!(
+            refused.problems.iter().all(|p| p.message.contains("--dev")),
+            "{refused}"
+        );
     }
 }

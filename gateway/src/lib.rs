@@ -4,7 +4,7 @@
 
 mod availability;
 pub mod callers;
-mod config;
+pub mod config;
 mod metrics;
 mod permits;
 mod room;
@@ -17,4 +17,4 @@ pub use config::{
     CallerSettings, Config, Raw, RawCallers, RawGateway, RawShedding, Settings, Shedding,
 };
 pub use routing::{INTERNAL_HEADER, NotAHeader};
-pub use server::{Fault, Gateway, Host, Parts, methods, run, start};
+pub use server::{Fault, Gateway, Host, Parts, callers as recognise_callers, methods, run, start};

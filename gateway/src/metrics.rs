@@ -112,7 +112,9 @@ impl GatewayMetrics {
             );
             metrics.register_collector(Box::new(figures));
         });
-        Self { retries: Arc::new(counters) }
+        Self {
+            retries: Arc::new(counters),
+        }
     }
 
     pub(crate) fn retried(&self, why: Retry) {
@@ -137,7 +139,9 @@ impl std::fmt::Debug for Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let by_class = |class: Class| ClassLabels { class: class.as_str() };
+        let by_class = |class: Class| ClassLabels {
+            class: class.as_str(),
+        };
         let gauge = ConstGauge::new(0_i64);
         let mut all = encoder.encode_descriptor(
             "gateway_in_flight",
@@ -179,7 +183,9 @@ impl Collector for Figures {
         let now = self.clock.wall();
         for region in self.availability.regions() {
             if let Some(age) = region.age(now) {
-                let labels = RegionLabels { region: region.id().to_string() };
+                let labels = RegionLabels {
+                    region: region.id().to_string(),
+                };
                 ConstGauge::new(age.as_secs_f64()).encode(all.encode_family(&labels)?)?;
             }
         }
@@ -203,8 +209,7 @@ mod tests {
         let limit = Limit::new(1, Duration::from_secs(1));
         let gates = Gates::new(limit, limit, limit);
         let availability = Availability::new(["seoul".parse().expect("slug")]);
-        let metrics =
-            GatewayMetrics::register(&registry, &gates, &availability, &Clock::system());
+        let metrics = GatewayMetrics::register(&registry, &gates, &availability, &Clock::system());
         metrics.retried(Retry::NotOwner);
         let _seat = gates.enter(Class::Reads);
         assert!(gates.enter(Class::Reads).is_none());

@@ -4,6 +4,7 @@
 //! safe because issuing is idempotent per person and campaign.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use domain::Refusal;
 use proto::identity::identity_service_client::IdentityServiceClient;
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
 use proto::status::{read, refuse};
-use runtime::Drain;
 use runtime::keyspace::{Entry, Keyspace};
 use runtime::transport::normalised;
 use serde::Deserialize;
@@ -79,7 +79,9 @@ impl Permits {
     ) -> Result<Response<IssuePermitResponse>, Status> {
         let attempts = self.attempts(caller, &request, deadline);
         // Issuing again gives the same permit: a caller who waited in vain just asks again.
-        timeout_at(deadline, attempts).await.unwrap_or_else(|_| Err(refuse(Refusal::OutcomeUnknown)))
+        timeout_at(deadline, attempts)
+            .await
+            .unwrap_or_else(|_| Err(refuse(Refusal::OutcomeUnknown)))
     }
 
     async fn attempts(
@@ -127,7 +129,10 @@ impl Permits {
             .map_err(|_| refuse(Refusal::CallerUnknown))?;
         request.metadata_mut().insert(CALLER_HEADER, system);
         runtime::telemetry::inject(request.metadata_mut());
-        IdentityServiceClient::new(channel).issue_permit(request).await.map_err(normalised)
+        IdentityServiceClient::new(channel)
+            .issue_permit(request)
+            .await
+            .map_err(normalised)
     }
 
     fn take(&self, entries: &BTreeMap<String, Entry>) {
@@ -144,7 +149,10 @@ impl Permits {
                 Ok(channels) => channels,
                 Err(error) => {
                     let error = runtime::fields::chain(&error);
-                    tracing::error!(error, "an identity member announced an address that is none");
+                    tracing::error!(
+                        error,
+                        "an identity member announced an address that is none"
+                    );
                     continue;
                 }
             };
@@ -191,21 +199,22 @@ fn passed_on(status: &Status) -> Status {
     match read(status) {
         Some(refused) => refused.into(),
         None => {
-            tracing::error!(code = status.code().description(), "identity failed in a way of its own");
+            tracing::error!(
+                code = status.code().description(),
+                "identity failed in a way of its own"
+            );
             refuse(Refusal::Unavailable)
         }
     }
 }
 
-/// Follows identity's members until the process stops.
-pub(crate) async fn watch_identity(permits: Permits, keyspace: Keyspace, drain: Drain) {
+/// Follows identity's members until it is dropped.
+pub(crate) async fn watch_identity(permits: Permits, keyspace: Keyspace) -> Infallible {
     let mut mirror = keyspace.mirror(PREFIX);
     loop {
         if mirror.listed() {
             permits.take(&mirror.snapshot());
         }
-        if drain.interrupt(mirror.changed()).await.is_none() {
-            return;
-        }
+        mirror.changed().await;
     }
 }

@@ -14,8 +14,8 @@ mod watch;
 
 pub(crate) use attempt::{Call, Router};
 pub(crate) use backoff::Backoff;
-pub(crate) use owners::{ANSWER_BYTES_MAX, Connector, Owners};
 pub use owners::NotAHeader;
+pub(crate) use owners::{ANSWER_BYTES_MAX, Connector, Owners};
 pub(crate) use routes::{RegionRoutes, Routes};
 pub(crate) use table::Addr;
 pub(crate) use verb::Verb;

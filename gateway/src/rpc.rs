@@ -77,11 +77,19 @@ impl Services {
         let Target { region, clinic } = parse(&body)?;
         let op = V::METHOD.op();
         let span = tracing::debug_span!(target: fields::RPC_TARGET, "op", op, %region);
-        let call =
-            Call { caller: caller.system, region, clinic, deadline, action: body.into_action() };
+        let call = Call {
+            caller: caller.system,
+            region,
+            clinic,
+            deadline,
+            action: body.into_action(),
+        };
         let outcome = self.router.ask(call).instrument(span).await?;
         V::from_outcome(outcome).map(Response::new).ok_or_else(|| {
-            tracing::error!(op, "an inventory answered another command than the one asked");
+            tracing::error!(
+                op,
+                "an inventory answered another command than the one asked"
+            );
             refuse(Refusal::OutcomeUnknown)
         })
     }
@@ -89,7 +97,11 @@ impl Services {
 
 /// Who calls, as the callers' layer found out.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    request.extensions().get::<Caller>().cloned().ok_or_else(|| refuse(Refusal::CallerUnknown))
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| refuse(Refusal::CallerUnknown))
 }
 
 /// Until when to answer: what the caller gives, or `usual` when nothing is given.
@@ -169,7 +181,10 @@ impl IdentityService for Services {
 
 #[tonic::async_trait]
 impl RoomService for Services {
-    async fn get_room(&self, request: Request<GetRoomRequest>) -> Result<Response<Encoded>, Status> {
+    async fn get_room(
+        &self,
+        request: Request<GetRoomRequest>,
+    ) -> Result<Response<Encoded>, Status> {
         get_room::handle(self, request.get_ref())
     }
 

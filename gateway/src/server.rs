@@ -1,5 +1,6 @@
 //! Puts a gateway together, the same way for one role alone and for all roles in one process.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use domain::RegionId;
@@ -19,6 +20,7 @@ use runtime::transport::{
 };
 use runtime::trusted_keys::TrustedKeysFile;
 use runtime::{Clock, Drain, OnExit, Readiness, Tasks};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tower::Layer as _;
 
@@ -28,7 +30,9 @@ use crate::config::{CallerSettings, Config, Settings, Shedding};
 use crate::metrics::GatewayMetrics;
 use crate::permits::{Permits, watch_identity};
 use crate::room::{Rooms, watch_rooms};
-use crate::routing::{Connector, NotAHeader, Owners, Router, Routes as RegionsRoutes, watch_region};
+use crate::routing::{
+    Connector, NotAHeader, Owners, Router, Routes as RegionsRoutes, watch_region,
+};
 use crate::rpc::Services;
 use crate::shedding::{Gates, SheddingLayer};
 
@@ -95,6 +99,9 @@ pub struct Gateway {
     availability: Availability,
     routes: RegionsRoutes,
     owners: Owners,
+    stop: CancellationToken,
+    /// Ends the tasks when the gateway is gone.
+    _stopped: DropGuard,
 }
 
 /// Why a gateway cannot start.
@@ -120,7 +127,7 @@ impl From<&Boot> for Host {
     }
 }
 
-/// Starts everything that runs by itself. The process is ready when every region has been heard.
+/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
 pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     let ready = host.readiness.register("gateway");
     let settings = ClientSettings {
@@ -129,16 +136,30 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         keep_alive_within: KEEP_ALIVE_WITHIN,
         ..ClientSettings::default()
     };
-    let connector =
-        Connector::new(parts.services, settings, &parts.internal_key).map_err(Fault::InternalKey)?;
-    let Shedding { commands, permits, reads } = parts.shedding;
+    let connector = Connector::new(parts.services, settings, &parts.internal_key)
+        .map_err(Fault::InternalKey)?;
+    let Shedding {
+        commands,
+        permits,
+        reads,
+    } = parts.shedding;
     let gates = Gates::new(commands, permits, reads);
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
-    let owners = Owners::new(connector.clone(), parts.channels_per_owner, host.tasks.clone());
+    let stop = CancellationToken::new();
+    let owners = Owners::new(
+        connector.clone(),
+        parts.channels_per_owner,
+        host.tasks.clone(),
+        stop.clone(),
+    );
     let metrics = GatewayMetrics::register(&host.registry, &gates, &availability, &host.clock);
-    let rooms =
-        Rooms::new(&parts.keyspace, parts.permit_keys, parts.room_keys, host.clock.clone());
+    let rooms = Rooms::new(
+        &parts.keyspace,
+        parts.permit_keys,
+        parts.room_keys,
+        host.clock.clone(),
+    );
     let permits = Permits::new(connector.clone(), gates.clone(), metrics.clone());
     let router = Router::new(
         routes.clone(),
@@ -170,22 +191,21 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         availability,
         routes,
         owners,
+        _stopped: stop.clone().drop_guard(),
+        stop,
     };
     gateway.follow(&parts.keyspace, &connector);
-    let drain = || host.drain.clone();
-    let tasks = &host.tasks;
-    tasks.spawn("watch_rooms", OnExit::StopProcess, watch_rooms(rooms, drain()));
-    let watch = watch_identity(permits, parts.keyspace, drain());
-    tasks.spawn("watch_identity", OnExit::StopProcess, watch);
+    gateway.spawn("watch_rooms", watch_rooms(rooms));
+    gateway.spawn("watch_identity", watch_identity(permits, parts.keyspace));
     Ok(gateway)
 }
 
 impl Gateway {
     /// Follows every region: its members and owners, what they say, and the views made of it.
     fn follow(&self, keyspace: &Keyspace, connector: &Connector) {
-        let Host { drain, tasks, .. } = &self.host;
         for id in &self.regions {
-            let (Some(region), Some(routes)) = (self.availability.region(id), self.routes.region(id))
+            let (Some(region), Some(routes)) =
+                (self.availability.region(id), self.routes.region(id))
             else {
                 continue;
             };
@@ -196,13 +216,21 @@ impl Gateway {
                 routes.clone(),
                 self.owners.clone(),
                 follow,
-                tasks.clone(),
-                drain.clone(),
+                self.host.tasks.clone(),
             );
-            tasks.spawn("watch_region_owners", OnExit::StopProcess, watch);
-            let publish = publish(region.clone(), drain.clone());
-            tasks.spawn("publish_availability", OnExit::StopProcess, publish);
+            self.spawn("watch_region_owners", watch);
+            self.spawn("publish_availability", publish(region.clone()));
         }
+    }
+
+    /// Runs something as long as the gateway: also while it drains, because what is in flight may need another route.
+    fn spawn(&self, name: &'static str, work: impl Future<Output = Infallible> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.host
+            .tasks
+            .spawn(name, OnExit::StopProcess, async move {
+                stop.run_until_cancelled(work).await;
+            });
     }
 
     /// Serves the public API until the drain has ended.
@@ -214,8 +242,11 @@ impl Gateway {
     ) -> Result<Drained, Fault> {
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, false).await;
-        let follow_health = follow_health(health, self.host.readiness.clone(), self.host.drain.clone());
-        self.host.tasks.spawn("follow_health", OnExit::Log, follow_health);
+        let follow_health =
+            follow_health(health, self.host.readiness.clone(), self.host.drain.clone());
+        self.host
+            .tasks
+            .spawn("follow_health", OnExit::Log, follow_health);
         let heard = Heard {
             ready: self.ready,
             regions: self.regions,
@@ -223,17 +254,17 @@ impl Gateway {
             routes: self.routes,
         };
         let drain = self.host.drain.clone();
-        self.host.tasks.spawn("hear_regions", OnExit::Ignore, async move {
-            drain.interrupt(heard.wait()).await;
-        });
+        self.host
+            .tasks
+            .spawn("hear_regions", OnExit::Ignore, async move {
+                drain.interrupt(heard.wait()).await;
+            });
         let routes = routes(self.services, health_service)?;
         let service = SheddingLayer::new(self.gates).layer(routes);
         let service = CallersLayer::new(self.callers).layer(service);
         let rpc = self.host.registry.rpc_metrics(methods());
         let server = Server::new("gateway", server.limits, rpc).tls(tls);
-        let drained = server.serve(listener, service, &self.host.drain).await;
-        self.owners.stop();
-        Ok(drained)
+        Ok(server.serve(listener, service, &self.host.drain).await)
     }
 }
 
@@ -257,9 +288,12 @@ impl Heard {
 
     fn heard(&self, id: &RegionId) -> bool {
         let known = self.routes.region(id).map(|routes| routes.known());
-        self.availability.region(id).zip(known).is_some_and(|(region, known)| {
-            region.served() && region.heard_all(known.owned.as_ref())
-        })
+        self.availability
+            .region(id)
+            .zip(known)
+            .is_some_and(|(region, known)| {
+                region.served() && region.heard_all(known.owned.as_ref())
+            })
     }
 }
 
@@ -268,7 +302,7 @@ where
     H: tower::Service<
             http::Request<tonic::body::Body>,
             Response = http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
+            Error = Infallible,
         > + tonic::server::NamedService
         + Clone
         + Send
@@ -276,10 +310,22 @@ where
         + 'static,
     H::Future: Send + 'static,
 {
+    // Only what is offered here is listed; the descriptors also know our internal services.
+    let offered = [
+        "doseline.availability.v1.AvailabilityService",
+        "doseline.booking.v1.BookingService",
+        "doseline.clinic.v1.ClinicService",
+        "doseline.identity.v1.IdentityService",
+        "doseline.room.v1.RoomService",
+        H::NAME,
+    ];
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        offered
+            .iter()
+            .fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let small = REQUEST_BYTES_MAX;
     let booking = BookingServiceServer::new(services.clone()).max_decoding_message_size(small);
@@ -301,15 +347,25 @@ async fn set_health(health: &tonic_health::server::HealthReporter, serving: bool
     type Lists = AvailabilityServiceServer<Services>;
     if serving {
         health.set_serving::<BookingServiceServer<Services>>().await;
-        health.set_serving::<IdentityServiceServer<Services>>().await;
+        health
+            .set_serving::<IdentityServiceServer<Services>>()
+            .await;
         health.set_serving::<RoomServiceServer<Services>>().await;
         health.set_serving::<ClinicServiceServer<Services>>().await;
         health.set_serving::<Lists>().await;
     } else {
-        health.set_not_serving::<BookingServiceServer<Services>>().await;
-        health.set_not_serving::<IdentityServiceServer<Services>>().await;
-        health.set_not_serving::<RoomServiceServer<Services>>().await;
-        health.set_not_serving::<ClinicServiceServer<Services>>().await;
+        health
+            .set_not_serving::<BookingServiceServer<Services>>()
+            .await;
+        health
+            .set_not_serving::<IdentityServiceServer<Services>>()
+            .await;
+        health
+            .set_not_serving::<RoomServiceServer<Services>>()
+            .await;
+        health
+            .set_not_serving::<ClinicServiceServer<Services>>()
+            .await;
         health.set_not_serving::<Lists>().await;
     }
     let whole = if serving {
@@ -343,11 +399,20 @@ async fn follow_health(
 
 /// The role alone, in cluster mode.
 pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
-    let Config { etcd: (etcd, _), gateway: settings, .. } = config;
+    let Config {
+        etcd: (etcd, _),
+        gateway: settings,
+        ..
+    } = config;
     let host = Host::from(&boot);
     let listener = Listener::bind(settings.server.listen).await?;
     let keyspace = Keyspace::etcd(etcd).await?;
-    let tls = settings.server.tls.clone().map(ServerTls::load).transpose()?;
+    let tls = settings
+        .server
+        .tls
+        .clone()
+        .map(ServerTls::load)
+        .transpose()?;
     if let Some(tls) = &tls {
         tls.watch(&host.tasks, &host.drain);
     }
@@ -360,7 +425,7 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 
 /// Reads the files that the settings name.
 fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result<Parts> {
-    let Host { tasks, drain, clock, .. } = host;
+    let Host { tasks, drain, .. } = host;
     let permit_keys = TrustedKeysFile::open(&settings.permit_keys_file)?;
     permit_keys.watch("watch_permit_keys", tasks, drain);
     let room_keys = TrustedKeysFile::open(&settings.room_keys_file)?;
@@ -369,15 +434,7 @@ fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result
     if let Some(services) = &services {
         services.watch(tasks, drain);
     }
-    let callers = match &settings.callers {
-        CallerSettings::Believed => Callers::believed(),
-        CallerSettings::Certificates => Callers::proven(None),
-        CallerSettings::CertificatesAndJwt { jwks_file, audience } => {
-            let jwt = JwtCallers::load(jwks_file.clone(), audience.clone(), clock.clone())?;
-            jwt.watch(tasks, drain);
-            Callers::proven(Some(jwt))
-        }
-    };
+    let callers = callers(&settings.callers, host)?;
     Ok(Parts {
         keyspace,
         regions: settings.regions.clone(),
@@ -391,6 +448,22 @@ fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result
         shedding: settings.shedding,
         watchers_max: settings.watchers_max,
         poll_before_open: settings.poll_before_open,
+    })
+}
+
+/// How calling systems are recognised, with the files that the settings name.
+pub fn callers(settings: &CallerSettings, host: &Host) -> anyhow::Result<Callers> {
+    Ok(match settings {
+        CallerSettings::Believed => Callers::believed(),
+        CallerSettings::Certificates => Callers::proven(None),
+        CallerSettings::CertificatesAndJwt {
+            jwks_file,
+            audience,
+        } => {
+            let jwt = JwtCallers::load(jwks_file.clone(), audience.clone(), host.clock.clone())?;
+            jwt.watch(&host.tasks, &host.drain);
+            Callers::proven(Some(jwt))
+        }
     })
 }
 

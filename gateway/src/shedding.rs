@@ -100,7 +100,10 @@ impl Gates {
         let gate = self.gate(class);
         let already = gate.in_flight.fetch_add(1, Ordering::Relaxed);
         if gate.limit.admits(already, self.age(class)) {
-            return Some(Seat { gates: self.clone(), class });
+            return Some(Seat {
+                gates: self.clone(),
+                class,
+            });
         }
         gate.in_flight.fetch_sub(1, Ordering::Relaxed);
         gate.shed.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +117,8 @@ impl Gates {
         let gate = self.gate(class);
         let sample = u64::try_from(age.as_micros()).unwrap_or(u64::MAX / 16);
         let before = gate.age_us.load(Ordering::Relaxed);
-        gate.age_us.store(before - before / 8 + sample / 8, Ordering::Relaxed);
+        gate.age_us
+            .store(before - before / 8 + sample / 8, Ordering::Relaxed);
     }
 
     /// How long things of the class wait for their answers lately.
@@ -146,7 +150,10 @@ impl Gates {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.gates.gate(self.class).in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.gates
+            .gate(self.class)
+            .in_flight
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -165,10 +172,19 @@ mod tests {
         let (first, second) = (gates.enter(Class::Commands), gates.enter(Class::Commands));
         assert!(first.is_some() && second.is_some());
         assert!(gates.enter(Class::Commands).is_none());
-        assert!(gates.enter(Class::Reads).is_some(), "classes do not starve each other");
+        assert!(
+            gates.enter(Class::Reads).is_some(),
+            "classes do not starve each other"
+        );
         drop(first);
         assert!(gates.enter(Class::Commands).is_some());
-        assert_eq!((gates.in_flight(Class::Commands), gates.shed(Class::Commands)), (1, 1));
+        assert_eq!(
+            (
+                gates.in_flight(Class::Commands),
+                gates.shed(Class::Commands)
+            ),
+            (1, 1)
+        );
     }
 
     #[test]
@@ -178,13 +194,17 @@ mod tests {
             gates.waited(Class::Commands, Duration::from_secs(4));
         }
         assert!(gates.age(Class::Commands) > Duration::from_secs(3));
-        let seats: Vec<_> = (0..64).filter_map(|_| gates.enter(Class::Commands)).collect();
+        let seats: Vec<_> = (0..64)
+            .filter_map(|_| gates.enter(Class::Commands))
+            .collect();
         assert!((8..32).contains(&seats.len()), "{}", seats.len());
         drop(seats);
         for _ in 0..64 {
             gates.waited(Class::Commands, Duration::from_millis(5));
         }
-        let seats: Vec<_> = (0..64).filter_map(|_| gates.enter(Class::Commands)).collect();
+        let seats: Vec<_> = (0..64)
+            .filter_map(|_| gates.enter(Class::Commands))
+            .collect();
         assert_eq!(seats.len(), 64);
     }
 }

@@ -26,6 +26,8 @@ class Counting(unittest.TestCase):
     def test_unittest(self):
         self.assertEqual(count(0, "Ran 15 tests in 0.102s\n\nOK\n"), (15, 0))
         self.assertEqual(count(1, "Ran 15 tests in 0.1s\n\nFAILED (failures=2, errors=1, skipped=1)\n"), (11, 3))
+        self.assertEqual(count(0, "Ran 0 tests in 0.000s\n\nOK\n"), (0, 1))
+        self.assertEqual(count(5, "Ran 0 tests in 0.000s\n\nNO TESTS RAN\n"), (0, 1))
         self.assertEqual(count(0, "Ran 3 tests in 0.1s\n\nOK (expected failures=1)\n"), (2, 0))
 
     def test_a_step_without_tests_counts_as_one(self):

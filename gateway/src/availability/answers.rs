@@ -7,8 +7,8 @@ use domain::name::ClinicName;
 use domain::{ClinicId, Refusal, RegionId};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use proto::availability::{
-    Clinic as PbClinic, ListClinicsRequest, ListClinicsResponse, ListSlotsRequest, ListSlotsResponse,
-    Slot as PbSlot, WatchAvailabilityRequest, WatchAvailabilityResponse,
+    Clinic as PbClinic, ListClinicsRequest, ListClinicsResponse, ListSlotsRequest,
+    ListSlotsResponse, Slot as PbSlot, WatchAvailabilityRequest, WatchAvailabilityResponse,
 };
 use proto::clinic::QueryInventoryResponse;
 use proto::convert::timestamp;
@@ -18,13 +18,13 @@ use runtime::Drain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 
+use super::Availability;
 use super::filter::{ClinicFilter, SlotFilter};
 use super::page::PageKey;
 use super::region::Region;
 use super::shards::{Clinic, Slot};
 use super::snapshot::View;
 use super::watchers::{BATCH_MAX, Expired};
-use super::Availability;
 
 /// A watch on which nothing happens says that it is alive.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
@@ -48,7 +48,12 @@ impl Answers {
         watchers_max: usize,
         drain: Drain,
     ) -> Self {
-        Self { availability, key, watchers: Arc::new(Semaphore::new(watchers_max)), drain }
+        Self {
+            availability,
+            key,
+            watchers: Arc::new(Semaphore::new(watchers_max)),
+            drain,
+        }
     }
 
     pub(crate) fn list_slots(&self, request: &ListSlotsRequest) -> Result<Encoded, Refused> {
@@ -59,7 +64,10 @@ impl Answers {
         let filter = SlotFilter::parse(&region.id, request, &self.key)?;
         let (slots, offset) = filter.page(&view);
         let answer = Encoded::of(&ListSlotsResponse {
-            slots: slots.into_iter().map(|(c, slot)| slot_of(&region.id, &c.id, slot)).collect(),
+            slots: slots
+                .into_iter()
+                .map(|(c, slot)| slot_of(&region.id, &c.id, slot))
+                .collect(),
             next_page_token: offset
                 .map(|offset| self.key.seal(&filter.listing, &offset.encode()))
                 .unwrap_or_default(),
@@ -77,7 +85,10 @@ impl Answers {
         let filter = ClinicFilter::parse(request, &self.key)?;
         let (clinics, offset) = filter.page(&view);
         let answer = Encoded::of(&ListClinicsResponse {
-            clinics: clinics.into_iter().map(|clinic| clinic_of(&region.id, clinic)).collect(),
+            clinics: clinics
+                .into_iter()
+                .map(|clinic| clinic_of(&region.id, clinic))
+                .collect(),
             next_page_token: offset
                 .map(|offset| self.key.seal(&filter.listing, &offset))
                 .unwrap_or_default(),
@@ -87,33 +98,57 @@ impl Answers {
         Ok(answer)
     }
 
-    pub(crate) fn query_inventory(&self, name: &ClinicName) -> Result<QueryInventoryResponse, Refused> {
+    pub(crate) fn query_inventory(
+        &self,
+        name: &ClinicName,
+    ) -> Result<QueryInventoryResponse, Refused> {
         let (region, view) = self.view(name.region.as_str())?;
         let clinic = view.clinic(&name.clinic).ok_or(Refusal::ClinicUnknown)?;
         Ok(QueryInventoryResponse {
-            slots: clinic.slots.iter().map(|s| slot_of(&region.id, &name.clinic, s)).collect(),
+            slots: clinic
+                .slots
+                .iter()
+                .map(|s| slot_of(&region.id, &name.clinic, s))
+                .collect(),
             as_of: Some(timestamp(view.as_of)),
         })
     }
 
     pub(crate) fn watch(&self, request: &WatchAvailabilityRequest) -> Result<WatchStream, Refused> {
         let (region, view) = self.view(&request.region)?;
-        let seat = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+        let seat = Arc::clone(&self.watchers)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Overloaded)?;
         let newest = region.ring.subscribe();
         let at = if request.cursor.is_empty() {
-            At::Snapshot { view, clinic: 0, slot: 0 }
+            At::Snapshot {
+                view,
+                clinic: 0,
+                slot: 0,
+            }
         } else {
-            let sequence =
-                region.ring.resume(&request.cursor).map_err(|Expired| Refusal::CursorExpired)?;
+            let sequence = region
+                .ring
+                .resume(&request.cursor)
+                .map_err(|Expired| Refusal::CursorExpired)?;
             At::Change(sequence)
         };
         let region = Arc::clone(region);
-        let watch = Watch { region, newest, at, drain: self.drain.clone(), _seat: seat };
+        let watch = Watch {
+            region,
+            newest,
+            at,
+            drain: self.drain.clone(),
+            _seat: seat,
+        };
         Ok(stream::unfold(Some(watch), Watch::next).boxed())
     }
 
     fn view(&self, region: &str) -> Result<(&Arc<Region>, Arc<View>), Refused> {
-        let region = self.availability.named(region).ok_or_else(crate::rpc::unknown_region)?;
+        let region = self
+            .availability
+            .named(region)
+            .ok_or_else(crate::rpc::unknown_region)?;
         // Before the first snapshot an empty list would be a lie.
         let view = region.view().ok_or(Refusal::Unavailable)?;
         Ok((region, view))
@@ -131,7 +166,11 @@ struct Watch {
 
 enum At {
     /// The next slot of the snapshot to be sent.
-    Snapshot { view: Arc<View>, clinic: usize, slot: usize },
+    Snapshot {
+        view: Arc<View>,
+        clinic: usize,
+        slot: usize,
+    },
     /// The last change that was sent.
     Change(u64),
 }
@@ -158,8 +197,14 @@ impl Watch {
                 None => return Some((Err(refuse(Refusal::Unavailable)), None)),
                 Some(Ok(_)) => {}
                 Some(Err(_)) => {
-                    let as_of = this.region.view().map_or_else(Default::default, |view| view.as_of);
-                    return Some((Ok(this.region.ring.message(Vec::new(), at, as_of)), Some(this)));
+                    let as_of = this
+                        .region
+                        .view()
+                        .map_or_else(Default::default, |view| view.as_of);
+                    return Some((
+                        Ok(this.region.ring.message(Vec::new(), at, as_of)),
+                        Some(this),
+                    ));
                 }
             }
         }
@@ -167,7 +212,9 @@ impl Watch {
 
     /// The next part of the snapshot; the last one says so and has the cursor.
     fn next_of_snapshot(&mut self) -> Encoded {
-        let At::Snapshot { view, clinic, slot } = &mut self.at else { return Encoded::default() };
+        let At::Snapshot { view, clinic, slot } = &mut self.at else {
+            return Encoded::default();
+        };
         let mut slots = Vec::new();
         while let Some(at) = view.clinics.get(*clinic) {
             let room = BATCH_MAX - slots.len();

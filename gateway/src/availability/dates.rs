@@ -25,9 +25,14 @@ mod tests {
         assert_eq!(of(1970, 1, 1), Some(0));
         assert_eq!(of(1969, 12, 31), Some(-1));
         assert_eq!(of(2021, 8, 26), Some(18_865));
-        for (year, month, day) in
-            [(2021, 2, 29), (2021, 13, 1), (2021, 0, 1), (0, 1, 1), (10_000, 1, 1), (2021, 1, 300)]
-        {
+        for (year, month, day) in [
+            (2021, 2, 29),
+            (2021, 13, 1),
+            (2021, 0, 1),
+            (0, 1, 1),
+            (10_000, 1, 1),
+            (2021, 1, 300),
+        ] {
             assert_eq!(of(year, month, day), None, "{year}-{month}-{day}");
         }
     }

@@ -33,8 +33,16 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
-    pub(crate) fn new(region: Arc<Region>, routes: Arc<RegionRoutes>, connector: Connector) -> Self {
-        Self { region, routes, connector }
+    pub(crate) fn new(
+        region: Arc<Region>,
+        routes: Arc<RegionRoutes>,
+        connector: Connector,
+    ) -> Self {
+        Self {
+            region,
+            routes,
+            connector,
+        }
     }
 
     /// Follows the inventory at `addr` until `stop`.
@@ -69,7 +77,9 @@ impl Follow {
     }
 
     async fn open(&self, channel: Channel) -> Option<Streaming<WatchShardsResponse>> {
-        let mut request = Request::new(WatchShardsRequest { region: self.region.id.to_string() });
+        let mut request = Request::new(WatchShardsRequest {
+            region: self.region.id.to_string(),
+        });
         self.connector.internal().sign(request.metadata_mut());
         let mut client =
             InventoryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);

@@ -63,13 +63,19 @@ impl ClinicFilter {
         let after = opened(key, &listing, &request.page_token, |offset| {
             ClinicId::from_str(std::str::from_utf8(offset).ok()?).ok()
         })?;
-        Ok(Self { listing, page_size, district, after })
+        Ok(Self {
+            listing,
+            page_size,
+            district,
+            after,
+        })
     }
 
     /// The page's clinics, and the offset of the next page if there is one.
     pub(super) fn page<'a>(&self, view: &'a View) -> (Vec<&'a Clinic>, Option<Vec<u8>>) {
         let from = self.after.as_ref().map_or(0, |after| {
-            view.clinics.partition_point(|clinic| clinic.clinic.id <= *after)
+            view.clinics
+                .partition_point(|clinic| clinic.clinic.id <= *after)
         });
         let mut found: Vec<&Clinic> = view.clinics[from..]
             .iter()
@@ -79,7 +85,10 @@ impl ClinicFilter {
             .collect();
         let more = found.len() > self.page_size;
         found.truncate(self.page_size);
-        let offset = found.last().filter(|_| more).map(|last| last.id.as_str().as_bytes().to_vec());
+        let offset = found
+            .last()
+            .filter(|_| more)
+            .map(|last| last.id.as_str().as_bytes().to_vec());
         (found, offset)
     }
 }
@@ -94,7 +103,10 @@ impl SlotFilter {
         let page_size = page_size(&mut fields, request.page_size);
         let district = district(&mut fields, &request.district);
         let clinic = fields.parse_optional::<ClinicName>("clinic", &request.clinic);
-        if clinic.as_ref().is_some_and(|clinic| clinic.region != *region) {
+        if clinic
+            .as_ref()
+            .is_some_and(|clinic| clinic.region != *region)
+        {
             fields.wrong("clinic", "must be a clinic of the region asked for");
         }
         let vaccine = fields.parse_optional("vaccine", &request.vaccine);
@@ -105,7 +117,10 @@ impl SlotFilter {
             }
             number
         };
-        let (from, to) = (day("from", request.from.as_ref()), day("to", request.to.as_ref()));
+        let (from, to) = (
+            day("from", request.from.as_ref()),
+            day("to", request.to.as_ref()),
+        );
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             fields.wrong("to", "must not be before from");
         }
@@ -130,32 +145,57 @@ impl SlotFilter {
     }
 
     /// The page's slots, and the offset of the next page if there is one.
-    pub(super) fn page<'a>(&self, view: &'a View) -> (Vec<(&'a Clinic, &'a Slot)>, Option<SlotOffset>) {
-        let first = self.clinic.as_ref().max(self.after.as_ref().map(|after| &after.clinic));
-        let from = first.map_or(0, |first| view.clinics.partition_point(|c| c.clinic.id < *first));
+    pub(super) fn page<'a>(
+        &self,
+        view: &'a View,
+    ) -> (Vec<(&'a Clinic, &'a Slot)>, Option<SlotOffset>) {
+        let first = self
+            .clinic
+            .as_ref()
+            .max(self.after.as_ref().map(|after| &after.clinic));
+        let from = first.map_or(0, |first| {
+            view.clinics.partition_point(|c| c.clinic.id < *first)
+        });
         let clinics = view.clinics[from..]
             .iter()
-            .take_while(|view| self.clinic.as_ref().is_none_or(|only| view.clinic.id == *only))
-            .filter(|view| self.district.as_ref().is_none_or(|d| *d == view.clinic.district));
+            .take_while(|view| {
+                self.clinic
+                    .as_ref()
+                    .is_none_or(|only| view.clinic.id == *only)
+            })
+            .filter(|view| {
+                self.district
+                    .as_ref()
+                    .is_none_or(|d| *d == view.clinic.district)
+            });
         let mut found: Vec<(&Clinic, &Slot)> = clinics
             .flat_map(|view| {
-                let seen = self.after.as_ref().filter(|after| after.clinic == view.clinic.id);
+                let seen = self
+                    .after
+                    .as_ref()
+                    .filter(|after| after.clinic == view.clinic.id);
                 let from = seen.map_or(0, |after| {
                     let last = (after.starts_at, after.slot);
-                    view.slots.partition_point(|slot| (slot.starts_at, slot.id) <= last)
+                    view.slots
+                        .partition_point(|slot| (slot.starts_at, slot.id) <= last)
                 });
-                view.slots[from..].iter().map(|slot| (view.clinic.as_ref(), slot))
+                view.slots[from..]
+                    .iter()
+                    .map(|slot| (view.clinic.as_ref(), slot))
             })
             .filter(|(_, slot)| self.wants(slot))
             .take(self.page_size + 1)
             .collect();
         let more = found.len() > self.page_size;
         found.truncate(self.page_size);
-        let offset = found.last().filter(|_| more).map(|(clinic, slot)| SlotOffset {
-            clinic: clinic.id.clone(),
-            starts_at: slot.starts_at,
-            slot: slot.id,
-        });
+        let offset = found
+            .last()
+            .filter(|_| more)
+            .map(|(clinic, slot)| SlotOffset {
+                clinic: clinic.id.clone(),
+                starts_at: slot.starts_at,
+                slot: slot.id,
+            });
         (found, offset)
     }
 
@@ -164,7 +204,10 @@ impl SlotFilter {
             && self.from.is_none_or(|from| slot.day >= from)
             && self.to.is_none_or(|to| slot.day <= to)
             && self.dose.is_none_or(|dose| slot.dose == dose)
-            && self.vaccine.as_ref().is_none_or(|vaccine| slot.vaccine.as_ref() == vaccine.as_str())
+            && self
+                .vaccine
+                .as_ref()
+                .is_none_or(|vaccine| slot.vaccine.as_ref() == vaccine.as_str())
     }
 }
 
@@ -229,5 +272,7 @@ fn opened<T>(
         return Ok(None);
     }
     let offset = key.open(listing, token).and_then(|bytes| decode(&bytes));
-    offset.map(Some).ok_or_else(|| Refusal::PageTokenInvalid.into())
+    offset
+        .map(Some)
+        .ok_or_else(|| Refusal::PageTokenInvalid.into())
 }

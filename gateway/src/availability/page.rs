@@ -79,7 +79,11 @@ mod tests {
         assert_eq!(key.open(&listing, &token).as_deref(), Some(&b"offset"[..]));
         let shifted = Listing::of("list_slots").with(b"seouljongno").with(b"");
         let shorter = Listing::of("list_slots").with(b"seoul").with(b"jongn");
-        for other in [shifted, shorter, Listing::of("list_clinics").with(b"seoul").with(b"jongno")] {
+        for other in [
+            shifted,
+            shorter,
+            Listing::of("list_clinics").with(b"seoul").with(b"jongno"),
+        ] {
             assert_eq!(key.open(&other, &token), None);
         }
         assert_eq!(PageKey::new(b"another key").open(&listing, &token), None);

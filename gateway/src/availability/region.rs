@@ -1,13 +1,13 @@
 //! One region's memory: feeds write into it, views are published from it a few times a second.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use domain::{ClinicId, RegionId, ShardId, SlotId, Timestamp};
 use proto::inventory::WatchShardsResponse;
-use runtime::Drain;
 use tokio::sync::Notify;
 
 use super::answers::slot_of;
@@ -96,7 +96,11 @@ impl Region {
         let changed = state.shards.apply(message);
         let mut routes = changed.shards_of_clinics;
         if changed.shards_of_clinics {
-            let of = state.shards.shard_of().map(|(id, shard)| (id.clone(), shard)).collect();
+            let of = state
+                .shards
+                .shard_of()
+                .map(|(id, shard)| (id.clone(), shard))
+                .collect();
             self.shard_of.store(Arc::new(of));
         }
         let heard = state.shards.heard();
@@ -105,20 +109,31 @@ impl Region {
             routes = true;
         }
         state.clinics.extend(changed.clinics);
-        state.slots.extend(changed.slots.into_iter().map(|(clinic, slot)| (slot.id, (clinic, slot))));
+        state.slots.extend(
+            changed
+                .slots
+                .into_iter()
+                .map(|(clinic, slot)| (slot.id, (clinic, slot))),
+        );
         if changed.refreshed {
             self.changed.notify_one();
         }
-        Applied { routes, gap: changed.gap }
+        Applied {
+            routes,
+            gap: changed.gap,
+        }
     }
 
     /// Makes what was heard visible, if there is anything new to see.
     pub(super) fn publish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(as_of) = state.shards.as_of() else { return };
+        let Some(as_of) = state.shards.as_of() else {
+            return;
+        };
         let before = self.view();
-        let stale =
-            before.as_ref().is_none_or(|view| as_of.since(view.as_of) >= REFRESH_EVERY);
+        let stale = before
+            .as_ref()
+            .is_none_or(|view| as_of.since(view.as_of) >= REFRESH_EVERY);
         if state.clinics.is_empty() && !stale {
             return;
         }
@@ -126,7 +141,9 @@ impl Region {
         let slots = std::mem::take(&mut state.slots);
         // Nobody watches before the first view: what is in it need not be told as changes.
         let told = slots.into_values().filter(|_| before.is_some());
-        let told = told.map(|(clinic, slot)| slot_of(&self.id, &clinic, &slot)).collect();
+        let told = told
+            .map(|(clinic, slot)| slot_of(&self.id, &clinic, &slot))
+            .collect();
         let sequence = self.ring.push(told, as_of);
         let before = before.unwrap_or_default();
         let next = before.next(&state.shards, &clinics, as_of, sequence);
@@ -136,9 +153,10 @@ impl Region {
     }
 }
 
-/// Publishes views of a region until the process stops.
-pub(crate) async fn publish(region: Arc<Region>, drain: Drain) {
-    while drain.interrupt(region.changed.notified()).await.is_some() {
+/// Publishes views of a region until it is dropped.
+pub(crate) async fn publish(region: Arc<Region>) -> Infallible {
+    loop {
+        region.changed.notified().await;
         region.publish();
         tokio::time::sleep(PUBLISH_EVERY).await;
     }

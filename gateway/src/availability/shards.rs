@@ -79,7 +79,9 @@ impl Shards {
         let id = ShardId(message.shard);
         let epoch = Epoch(message.epoch);
         let mut changed = Changed::default();
-        let Some(update) = message.update else { return changed };
+        let Some(update) = message.update else {
+            return changed;
+        };
         let known = self.shards.get(&id);
         if known.is_some_and(|shard| epoch < shard.epoch) {
             return changed;
@@ -88,7 +90,10 @@ impl Shards {
             // Kept as it was until the next owner speaks: old figures with their age are better than none.
             return changed;
         }
-        let as_of = message.as_of.as_ref().map_or(Timestamp::default(), from_timestamp);
+        let as_of = message
+            .as_of
+            .as_ref()
+            .map_or(Timestamp::default(), from_timestamp);
         if let Update::Snapshot(snapshot) = update {
             self.replace(id, epoch, snapshot, &mut changed);
         } else {
@@ -136,7 +141,13 @@ impl Shards {
         self.shards.values().map(|shard| shard.as_of).min()
     }
 
-    fn replace(&mut self, id: ShardId, epoch: Epoch, snapshot: ShardSnapshot, changed: &mut Changed) {
+    fn replace(
+        &mut self,
+        id: ShardId,
+        epoch: Epoch,
+        snapshot: ShardSnapshot,
+        changed: &mut Changed,
+    ) {
         let before = self.shards.entry(id).or_default();
         before.epoch = epoch;
         let mut gone = std::mem::take(&mut before.clinics);
@@ -147,18 +158,27 @@ impl Shards {
         let mut here = BTreeSet::new();
         for info in snapshot.clinics {
             let its_slots = slots.remove(&info.clinic).unwrap_or_default();
-            let Ok(clinic) = info.clinic.parse::<ClinicId>() else { continue };
+            let Ok(clinic) = info.clinic.parse::<ClinicId>() else {
+                continue;
+            };
             gone.remove(&clinic);
             here.insert(clinic.clone());
             self.place(id, &clinic, info, its_slots, changed);
         }
         for clinic in gone {
             // It may have moved to another shard that spoke first; then it is not this one's to remove.
-            if self.clinics.get(&clinic).is_some_and(|held| held.shard == id)
+            if self
+                .clinics
+                .get(&clinic)
+                .is_some_and(|held| held.shard == id)
                 && let Some(held) = self.clinics.remove(&clinic)
             {
                 changed.shards_of_clinics = true;
-                changed.slots.extend(held.slots.into_values().map(|slot| (clinic.clone(), emptied(slot))));
+                changed.slots.extend(
+                    held.slots
+                        .into_values()
+                        .map(|slot| (clinic.clone(), emptied(slot))),
+                );
                 changed.clinics.insert(clinic);
             }
         }
@@ -194,19 +214,31 @@ impl Shards {
         let old = before.map(|held| held.slots).unwrap_or_default();
         if !same_clinic || old != after {
             changed.clinics.insert(id.clone());
-            for slot in after.values().filter(|slot| old.get(&slot.id) != Some(slot)) {
+            for slot in after
+                .values()
+                .filter(|slot| old.get(&slot.id) != Some(slot))
+            {
                 changed.slots.push((id.clone(), slot.clone()));
             }
-            for slot in old.into_values().filter(|slot| !after.contains_key(&slot.id)) {
+            for slot in old
+                .into_values()
+                .filter(|slot| !after.contains_key(&slot.id))
+            {
                 changed.slots.push((id.clone(), emptied(slot)));
             }
         }
-        let held = Held { shard, clinic: Arc::new(clinic), slots: after };
+        let held = Held {
+            shard,
+            clinic: Arc::new(clinic),
+            slots: after,
+        };
         self.clinics.insert(id.clone(), held);
     }
 
     fn set(&mut self, shard: ShardId, info: SlotInfo, changed: &mut Changed) {
-        let Ok(clinic) = info.clinic.parse::<ClinicId>() else { return };
+        let Ok(clinic) = info.clinic.parse::<ClinicId>() else {
+            return;
+        };
         let slot = self.slot(info);
         let Some(held) = self.clinics.get_mut(&clinic) else {
             changed.gap = true;
@@ -245,7 +277,11 @@ impl Shards {
 }
 
 fn emptied(slot: Slot) -> Slot {
-    Slot { capacity: 0, left: 0, ..slot }
+    Slot {
+        capacity: 0,
+        left: 0,
+        ..slot
+    }
 }
 
 #[cfg(test)]

@@ -52,35 +52,56 @@ impl View {
         as_of: Timestamp,
         sequence: u64,
     ) -> Self {
-        let unchanged = self.clinics.iter().filter(|view| !changed.contains(&view.clinic.id));
+        let unchanged = self
+            .clinics
+            .iter()
+            .filter(|view| !changed.contains(&view.clinic.id));
         let mut clinics: Vec<_> = unchanged.map(Arc::clone).collect();
         for id in changed {
             if let Some(held) = shards.clinic(id) {
                 let mut slots: Vec<_> = held.slots.values().cloned().collect();
                 slots.sort_unstable_by_key(|slot| (slot.starts_at, slot.id));
-                clinics.push(Arc::new(ClinicView { clinic: Arc::clone(&held.clinic), slots }));
+                clinics.push(Arc::new(ClinicView {
+                    clinic: Arc::clone(&held.clinic),
+                    slots,
+                }));
             }
         }
         clinics.sort_by(|a, b| a.clinic.id.cmp(&b.clinic.id));
-        Self { sequence, as_of, clinics, ..Self::default() }
+        Self {
+            sequence,
+            as_of,
+            clinics,
+            ..Self::default()
+        }
     }
 
     /// One clinic.
     pub(super) fn clinic(&self, id: &ClinicId) -> Option<&ClinicView> {
-        let at = self.clinics.binary_search_by(|view| view.clinic.id.cmp(id)).ok()?;
+        let at = self
+            .clinics
+            .binary_search_by(|view| view.clinic.id.cmp(id))
+            .ok()?;
         Some(&self.clinics[at])
     }
 }
 
 impl<Q> Default for EncodedAnswers<Q> {
     fn default() -> Self {
-        Self { answers: RwLock::default(), bytes: AtomicUsize::new(0) }
+        Self {
+            answers: RwLock::default(),
+            bytes: AtomicUsize::new(0),
+        }
     }
 }
 
 impl<Q: Eq + Hash + Clone> EncodedAnswers<Q> {
     pub(super) fn get(&self, request: &Q) -> Option<Encoded> {
-        self.answers.read().unwrap_or_else(PoisonError::into_inner).get(request).cloned()
+        self.answers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(request)
+            .cloned()
     }
 
     pub(super) fn put(&self, request: &Q, answer: &Encoded) {

@@ -38,7 +38,11 @@ pub(super) struct Expired;
 
 impl Ring {
     pub(super) fn new(origin: u64) -> Self {
-        Self { origin, changes: RwLock::default(), newest: watch::Sender::new(0) }
+        Self {
+            origin,
+            changes: RwLock::default(),
+            newest: watch::Sender::new(0),
+        }
     }
 
     /// Appends changes; returns the number of the last one.
@@ -55,7 +59,9 @@ impl Ring {
             changes.bytes += message.bytes().len();
             changes.kept.push_back(message);
             while changes.kept.len() > CHANGES_MAX || changes.bytes > CHANGE_BYTES_MAX {
-                let Some(oldest) = changes.kept.pop_front() else { break };
+                let Some(oldest) = changes.kept.pop_front() else {
+                    break;
+                };
                 changes.bytes -= oldest.bytes().len();
             }
         }
@@ -64,15 +70,22 @@ impl Ring {
 
     /// Wakes the readers, once the view has the changes too.
     pub(super) fn announce(&self) {
-        let newest = self.changes.read().unwrap_or_else(PoisonError::into_inner).newest;
-        self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+        let newest = self
+            .changes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .newest;
+        self.newest
+            .send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }
 
     /// The change after number `after`: `None` while there is none.
     pub(super) fn after(&self, after: u64) -> Result<Option<Encoded>, Expired> {
         let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
         let behind = changes.newest.checked_sub(after).ok_or(Expired)?;
-        let Ok(behind) = usize::try_from(behind) else { return Err(Expired) };
+        let Ok(behind) = usize::try_from(behind) else {
+            return Err(Expired);
+        };
         if behind == 0 {
             return Ok(None);
         }
@@ -115,7 +128,13 @@ mod tests {
     use super::*;
 
     fn push(ring: &Ring, left: u32) -> u64 {
-        ring.push(vec![PbSlot { left, ..PbSlot::default() }], Timestamp::from_secs(1))
+        ring.push(
+            vec![PbSlot {
+                left,
+                ..PbSlot::default()
+            }],
+            Timestamp::from_secs(1),
+        )
     }
 
     fn decode(message: &Encoded) -> WatchAvailabilityResponse {
@@ -130,7 +149,10 @@ mod tests {
         let second = decode(&ring.after(1).expect("kept").expect("newer"));
         assert_eq!(second.slots[0].left, 2);
         let at = ring.resume(&second.cursor).expect("kept");
-        assert_eq!(decode(&ring.after(at).expect("kept").expect("newer")).slots[0].left, 3);
+        assert_eq!(
+            decode(&ring.after(at).expect("kept").expect("newer")).slots[0].left,
+            3
+        );
     }
 
     #[test]
@@ -154,7 +176,13 @@ mod tests {
         let foreign = decode(&other.after(0).expect("kept").expect("one")).cursor;
         assert_eq!(ring.resume(&foreign), Err(Expired));
         let future = decode(&ring.message(Vec::new(), 99, Timestamp::default())).cursor;
-        for cursor in [future.as_str(), "", "x", "가가가가가가가가가가가", &"z".repeat(32)] {
+        for cursor in [
+            future.as_str(),
+            "",
+            "x",
+            "가가가가가가가가가가가",
+            &"z".repeat(32),
+        ] {
             assert_eq!(ring.resume(cursor), Err(Expired), "{cursor:?}");
         }
     }

@@ -39,11 +39,14 @@ impl Callers {
     ) -> Result<Caller, Refusal> {
         let peer = PeerIdentity::of(extensions);
         match (&self.0, peer) {
-            (_, Some(peer)) => Ok(Caller { system: peer.system.clone(), role: public(peer.role)? }),
+            (_, Some(peer)) => Ok(Caller {
+                system: peer.system.clone(),
+                role: public(peer.role)?,
+            }),
             (Source::Believed, None) => believe(headers),
-            (Source::Proven(Some(jwt)), None) => {
-                bearer(headers).and_then(|text| jwt.verify(text)).ok_or(Refusal::CallerUnknown)
-            }
+            (Source::Proven(Some(jwt)), None) => bearer(headers)
+                .and_then(|text| jwt.verify(text))
+                .ok_or(Refusal::CallerUnknown),
             (Source::Proven(None), None) => Err(Refusal::CallerUnknown),
         }
     }
@@ -77,7 +80,9 @@ fn believe(headers: &HeaderMap) -> Result<Caller, Refusal> {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credential) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(credential.trim())
 }
 
 #[cfg(test)]
@@ -85,24 +90,41 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(k, v)| ((*k).parse().expect("name"), (*v).parse().expect("value"))).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).parse().expect("name"), (*v).parse().expect("value")))
+            .collect()
     }
 
     #[test]
     fn headers_count_in_development_only() {
         let named = headers(&[(CALLER_HEADER, "app-1"), (ROLE_HEADER, "clinic")]);
         let none = http::Extensions::new();
-        let caller = Callers::believed().identify(&named, &none).expect("believed");
-        assert_eq!((caller.system.as_str(), caller.role), ("app-1", Role::Clinic));
-        assert_eq!(Callers::proven(None).identify(&named, &none), Err(Refusal::CallerUnknown));
-        let nobody = Callers::believed().identify(&HeaderMap::new(), &none).expect("believed");
+        let caller = Callers::believed()
+            .identify(&named, &none)
+            .expect("believed");
+        assert_eq!(
+            (caller.system.as_str(), caller.role),
+            ("app-1", Role::Clinic)
+        );
+        assert_eq!(
+            Callers::proven(None).identify(&named, &none),
+            Err(Refusal::CallerUnknown)
+        );
+        let nobody = Callers::believed()
+            .identify(&HeaderMap::new(), &none)
+            .expect("believed");
         assert_eq!((nobody.system.as_str(), nobody.role), ("dev", Role::Mobile));
     }
 
     #[test]
     fn a_strange_header_is_nobody() {
         let none = http::Extensions::new();
-        for pair in [(CALLER_HEADER, "No Slug"), (ROLE_HEADER, "root"), (ROLE_HEADER, "gateway")] {
+        for pair in [
+            (CALLER_HEADER, "No Slug"),
+            (ROLE_HEADER, "root"),
+            (ROLE_HEADER, "gateway"),
+        ] {
             let got = Callers::believed().identify(&headers(&[pair]), &none);
             assert_eq!(got, Err(Refusal::CallerUnknown), "{pair:?}");
         }

@@ -73,7 +73,9 @@ struct Claims {
 
 impl std::fmt::Debug for JwtCallers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JwtCallers").field("audience", &self.0.audience).finish_non_exhaustive()
+        f.debug_struct("JwtCallers")
+            .field("audience", &self.0.audience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +84,12 @@ impl JwtCallers {
     pub fn load(path: PathBuf, audience: String, clock: Clock) -> Result<Self, JwtFault> {
         let from = path.clone();
         let keys = Reloading::load(vec![path], move || read(&from))?;
-        Ok(Self(Arc::new(Inner { keys, audience, clock, verified: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            keys,
+            audience,
+            clock,
+            verified: Mutex::default(),
+        })))
     }
 
     /// Follows the file until the process stops.
@@ -106,16 +113,32 @@ impl JwtCallers {
             return Some(known.caller);
         }
         let (caller, expires_at) = self.0.check(&keys, text, now)?;
-        let mut verified = self.0.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = self
+            .0
+            .verified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= VERIFIED_MAX {
             verified.clear();
         }
-        verified.insert(digest, Verified { caller: caller.clone(), expires_at, keys });
+        verified.insert(
+            digest,
+            Verified {
+                caller: caller.clone(),
+                expires_at,
+                keys,
+            },
+        );
         Some(caller)
     }
 
     fn remembered(&self, digest: &[u8; 32]) -> Option<Verified> {
-        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.0
+            .verified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+            .cloned()
     }
 }
 
@@ -136,8 +159,10 @@ impl Inner {
         if now >= claims.exp {
             return None;
         }
-        let caller =
-            Caller { system: claims.sub.parse().ok()?, role: Role::from_name(&claims.role)? };
+        let caller = Caller {
+            system: claims.sub.parse().ok()?,
+            role: Role::from_name(&claims.role)?,
+        };
         Some((caller, claims.exp))
     }
 }
@@ -151,10 +176,14 @@ fn find<'a>(keys: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
 }
 
 fn read(path: &PathBuf) -> Result<JwkSet, JwtFault> {
-    let text = std::fs::read(path)
-        .map_err(|source| JwtFault::Unreadable { path: path.clone(), source })?;
-    serde_json::from_slice(&text)
-        .map_err(|source| JwtFault::Malformed { path: path.clone(), source })
+    let text = std::fs::read(path).map_err(|source| JwtFault::Unreadable {
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_slice(&text).map_err(|source| JwtFault::Malformed {
+        path: path.clone(),
+        source,
+    })
 }
 
 #[cfg(test)]

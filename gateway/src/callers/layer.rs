@@ -35,14 +35,23 @@ impl<S> Layer<S> for CallersLayer {
     type Service = CallersService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallersService { callers: self.0.clone(), inner }
+        CallersService {
+            callers: self.0.clone(),
+            inner,
+        }
     }
 }
 
 impl<S> CallersService<S> {
     fn caller<B>(&self, method: Method, request: &http::Request<B>) -> Result<Caller, Refusal> {
-        let caller = self.callers.identify(request.headers(), request.extensions())?;
-        if may(caller.role, method) { Ok(caller) } else { Err(Refusal::CallerForbidden) }
+        let caller = self
+            .callers
+            .identify(request.headers(), request.extensions())?;
+        if may(caller.role, method) {
+            Ok(caller)
+        } else {
+            Err(Refusal::CallerForbidden)
+        }
     }
 }
 
@@ -94,8 +103,14 @@ mod tests {
             .body(())
             .expect("a request");
         let answer = service.call(request).await.expect("infallible");
-        let status = answer.headers().get("grpc-status").map_or("0", |s| s.to_str().expect("digits"));
-        (status.to_owned(), reached.load(std::sync::atomic::Ordering::SeqCst))
+        let status = answer
+            .headers()
+            .get("grpc-status")
+            .map_or("0", |s| s.to_str().expect("digits"));
+        (
+            status.to_owned(),
+            reached.load(std::sync::atomic::Ordering::SeqCst),
+        )
     }
 
     #[tokio::test]
@@ -104,7 +119,13 @@ mod tests {
         for method in Method::ALL.iter().copied() {
             for role in super::super::Role::ALL {
                 let (status, reached) = call(&layer, method.path(), role.as_str()).await;
-                assert_eq!(reached, may(role, method), "{} as {}", method.op(), role.as_str());
+                assert_eq!(
+                    reached,
+                    may(role, method),
+                    "{} as {}",
+                    method.op(),
+                    role.as_str()
+                );
                 assert_eq!(status == "7", !reached, "PERMISSION_DENIED or through");
             }
         }

@@ -42,8 +42,11 @@ mod tests {
     #[test]
     fn the_table_says_what_the_api_promises() {
         for method in Method::ALL.iter().copied() {
-            let who: Vec<_> =
-                Role::ALL.into_iter().filter(|r| may(*r, method)).map(Role::as_str).collect();
+            let who: Vec<_> = Role::ALL
+                .into_iter()
+                .filter(|r| may(*r, method))
+                .map(Role::as_str)
+                .collect();
             let expected: &[&str] = match method.op() {
                 "hold_slots" | "confirm_hold" | "release_hold" | "book" | "move_booking"
                 | "cancel_booking" | "get_booking" | "issue_permit" | "get_place" => {
@@ -61,7 +64,12 @@ mod tests {
 
     #[test]
     fn an_auditor_changes_nothing() {
-        for method in [Method::Book, Method::HoldSlots, Method::CancelBooking, Method::IssuePermit] {
+        for method in [
+            Method::Book,
+            Method::HoldSlots,
+            Method::CancelBooking,
+            Method::IssuePermit,
+        ] {
             assert!(!may(Role::Auditor, method) && !may(Role::Operator, method));
         }
     }

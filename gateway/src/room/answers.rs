@@ -43,11 +43,27 @@ impl Rooms {
     }
 }
 
-fn place(room: &Room, permit: &Permit, frontier: Option<u64>, before_open: Duration) -> GetPlaceResponse {
+fn place(
+    room: &Room,
+    permit: &Permit,
+    frontier: Option<u64>,
+    before_open: Duration,
+) -> GetPlaceResponse {
     let is_in = admitted(room, &permit.place, frontier).is_ok();
-    let ahead = if is_in { 0 } else { ahead(room, &permit.place, frontier.unwrap_or(0)) };
-    let rate = room.regions.get(&permit.region).map_or(0, |line| line.per_kilosecond);
-    let wait = if is_in { POLL_MIN } else { poll_after(room.phase, ahead, rate, before_open) };
+    let ahead = if is_in {
+        0
+    } else {
+        ahead(room, &permit.place, frontier.unwrap_or(0))
+    };
+    let rate = room
+        .regions
+        .get(&permit.region)
+        .map_or(0, |line| line.per_kilosecond);
+    let wait = if is_in {
+        POLL_MIN
+    } else {
+        poll_after(room.phase, ahead, rate, before_open)
+    };
     let wait = spread(wait, spread_of(room.phase), &permit.place);
     GetPlaceResponse {
         admitted: is_in,
@@ -62,11 +78,21 @@ fn place(room: &Room, permit: &Permit, frontier: Option<u64>, before_open: Durat
 
 /// People before this one who are not admitted yet; for an open bucket, those of all closed ones.
 fn ahead(room: &Room, place: &Place, frontier: u64) -> u64 {
-    let closed = room.buckets.iter().map(|bucket| bucket.before + bucket.size).max().unwrap_or(0);
+    let closed = room
+        .buckets
+        .iter()
+        .map(|bucket| bucket.before + bucket.size)
+        .max()
+        .unwrap_or(0);
     let until = match room.ordinal(place) {
         Some(ordinal) => ordinal,
         // In a closed bucket before the draw nobody is before anybody.
-        None if room.last_closed_bucket.is_some_and(|last| place.bucket <= last) => 0,
+        None if room
+            .last_closed_bucket
+            .is_some_and(|last| place.bucket <= last) =>
+        {
+            0
+        }
         None => closed,
     };
     until.saturating_sub(frontier)
@@ -111,7 +137,12 @@ mod tests {
     use super::*;
 
     fn room(phase: Phase, per_kilosecond: u64) -> Room {
-        let line = Frontier { f0: 100, per_kilosecond, ttl_ms: 10_000, f_end: 1_000_000 };
+        let line = Frontier {
+            f0: 100,
+            per_kilosecond,
+            ttl_ms: 10_000,
+            f_end: 1_000_000,
+        };
         Room {
             campaign: "c".parse().expect("slug"),
             cohort: "h".parse().expect("slug"),
@@ -120,7 +151,11 @@ mod tests {
             phase,
             final_seed: "11".repeat(32),
             last_closed_bucket: Some(0),
-            buckets: vec![Bucket { id: 0, before: 0, size: 1_000_000 }],
+            buckets: vec![Bucket {
+                id: 0,
+                before: 0,
+                size: 1_000_000,
+            }],
             regions: [("seoul".parse().expect("slug"), line)].into(),
             reason: String::new(),
         }
@@ -133,7 +168,10 @@ mod tests {
             cohort: "h".parse().expect("slug"),
             region: "seoul".parse().expect("slug"),
             serial: domain::Serial(1),
-            place: Place { bucket, ticket: DrawTicket(ticket.to_be_bytes()) },
+            place: Place {
+                bucket,
+                ticket: DrawTicket(ticket.to_be_bytes()),
+            },
             issued_at: domain::Timestamp::from_secs(0),
             expires_at: domain::Timestamp::from_secs(600),
             caller: "app".parse().expect("slug"),
@@ -157,7 +195,10 @@ mod tests {
             assert_eq!(answer.position, ordinal.saturating_sub(100));
             assert_eq!(answer.room_version, 9);
             let third = ((ordinal as f64 - 100.0) / 1_000.0 / 3.0).max(1.0);
-            assert!((third * 0.9 - 0.01..=third * 1.1 + 0.01).contains(&secs(&answer)), "{ordinal}");
+            assert!(
+                (third * 0.9 - 0.01..=third * 1.1 + 0.01).contains(&secs(&answer)),
+                "{ordinal}"
+            );
         }
     }
 
@@ -173,7 +214,14 @@ mod tests {
         for phase in [Phase::Lobby, Phase::Frozen, Phase::Drawn] {
             let room = room(phase, 0);
             let waits: Vec<f64> = (0..500u128)
-                .map(|n| secs(&place(&room, &permit(0, n * 8_589_934), Some(0), Duration::from_secs(60))))
+                .map(|n| {
+                    secs(&place(
+                        &room,
+                        &permit(0, n * 8_589_934),
+                        Some(0),
+                        Duration::from_secs(60),
+                    ))
+                })
                 .collect();
             assert!(waits.iter().all(|wait| (30.0..=90.0).contains(wait)));
             assert!(waits.iter().any(|wait| *wait < 40.0) && waits.iter().any(|wait| *wait > 80.0));
@@ -184,7 +232,12 @@ mod tests {
     fn without_progress_nobody_is_told_to_hammer() {
         let permit = permit(0, u128::MAX);
         for (phase, rate) in [(Phase::Open, 0), (Phase::Paused, 1), (Phase::Ended, 1)] {
-            let answer = place(&room(phase, rate), &permit, Some(0), Duration::from_secs(30));
+            let answer = place(
+                &room(phase, rate),
+                &permit,
+                Some(0),
+                Duration::from_secs(30),
+            );
             assert!(!answer.admitted && secs(&answer) >= 5.0, "{phase:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! The newest document of every room, verified, with the answer that carries it encoded once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,10 @@ use domain::{RegionId, Timestamp};
 use proto::convert::timestamp;
 use proto::encoded::Encoded;
 use proto::room::{GetRoomRequest, GetRoomResponse};
+use runtime::Clock;
 use runtime::keyspace::{Entry, Keyspace, Mirror};
 use runtime::telemetry::LogLimit;
 use runtime::trusted_keys::TrustedKeysFile;
-use runtime::{Clock, Drain};
 
 const PREFIX: &str = "/doseline/room/";
 /// A room is good for a second, so its answer's age may be up to that.
@@ -57,7 +58,13 @@ impl Rooms {
         clock: Clock,
     ) -> Self {
         let mirror = keyspace.mirror(PREFIX);
-        Self(Arc::new(Inner { rooms: ArcSwap::default(), permit_keys, room_keys, mirror, clock }))
+        Self(Arc::new(Inner {
+            rooms: ArcSwap::default(),
+            permit_keys,
+            room_keys,
+            mirror,
+            clock,
+        }))
     }
 
     /// A room's document, encoded.
@@ -76,7 +83,10 @@ impl Rooms {
             document: view.document.clone(),
             as_of: Some(timestamp(as_of)),
         });
-        view.answer.store(Some(Arc::new(Answer { encoded: encoded.clone(), at: now })));
+        view.answer.store(Some(Arc::new(Answer {
+            encoded: encoded.clone(),
+            at: now,
+        })));
         Some(encoded)
     }
 
@@ -84,7 +94,9 @@ impl Rooms {
     /// only whether asking one again can help.
     pub(crate) fn admits(&self, permit: &str) -> bool {
         let keys = self.0.permit_keys.current();
-        let Ok(permit) = Permit::verify(&keys, permit, self.0.clock.wall()) else { return false };
+        let Ok(permit) = Permit::verify(&keys, permit, self.0.clock.wall()) else {
+            return false;
+        };
         self.of(&permit).is_some_and(|room| {
             let frontier = self.frontier(&room, &permit.region);
             admitted(room.seen.room(), &permit.place, frontier).is_ok()
@@ -92,12 +104,23 @@ impl Rooms {
     }
 
     pub(super) fn of(&self, permit: &Permit) -> Option<Arc<RoomView>> {
-        self.0.rooms.load().get(&request_of(permit.campaign.as_str(), permit.cohort.as_str())).cloned()
+        self.0
+            .rooms
+            .load()
+            .get(&request_of(
+                permit.campaign.as_str(),
+                permit.cohort.as_str(),
+            ))
+            .cloned()
     }
 
     /// The frontier of a region now.
     pub(super) fn frontier(&self, room: &RoomView, region: &RegionId) -> Option<u64> {
-        let followed = self.0.clock.monotonic().saturating_duration_since(room.received);
+        let followed = self
+            .0
+            .clock
+            .monotonic()
+            .saturating_duration_since(room.received);
         room.seen.frontier(region, followed)
     }
 
@@ -112,8 +135,10 @@ impl Rooms {
         // Rooms whose key vanished stay: a cohort's room is closed by a document, not by its absence.
         let mut after = HashMap::clone(&before);
         for entry in entries.values() {
-            let Some((campaign, cohort)) =
-                entry.key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'))
+            let Some((campaign, cohort)) = entry
+                .key
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split_once('/'))
             else {
                 continue;
             };
@@ -141,10 +166,17 @@ impl Rooms {
     ) -> Option<RoomView> {
         let rejected = |why: &str| {
             if let Some(suppressed) = REJECTED.pass() {
-                tracing::error!(key = entry.key, error = why, suppressed, "a room's document is not believed");
+                tracing::error!(
+                    key = entry.key,
+                    error = why,
+                    suppressed,
+                    "a room's document is not believed"
+                );
             }
         };
-        let text = std::str::from_utf8(&entry.value).map_err(|_| rejected("not UTF-8")).ok()?;
+        let text = std::str::from_utf8(&entry.value)
+            .map_err(|_| rejected("not UTF-8"))
+            .ok()?;
         let room = Room::verify(&self.0.room_keys.current(), text)
             .map_err(|why| rejected(&why.to_string()))
             .ok()?;
@@ -157,7 +189,9 @@ impl Rooms {
             Some(known) => {
                 let mut seen = known.seen.clone();
                 let followed = now.saturating_duration_since(known.received);
-                seen.replace(room, followed).map_err(|why| rejected(&why.to_string())).ok()?;
+                seen.replace(room, followed)
+                    .map_err(|why| rejected(&why.to_string()))
+                    .ok()?;
                 seen
             }
         };
@@ -172,19 +206,20 @@ impl Rooms {
 }
 
 fn request_of(campaign: &str, cohort: &str) -> GetRoomRequest {
-    GetRoomRequest { campaign: campaign.to_owned(), cohort: cohort.to_owned() }
+    GetRoomRequest {
+        campaign: campaign.to_owned(),
+        cohort: cohort.to_owned(),
+    }
 }
 
-/// Follows the rooms until the process stops.
-pub(crate) async fn watch_rooms(rooms: Rooms, drain: Drain) {
+/// Follows the rooms until it is dropped.
+pub(crate) async fn watch_rooms(rooms: Rooms) -> Infallible {
     let mut mirror = rooms.0.mirror.clone();
     loop {
         if mirror.listed() {
             rooms.take(&mirror.snapshot());
         }
-        if drain.interrupt(mirror.changed()).await.is_none() {
-            return;
-        }
+        mirror.changed().await;
     }
 }
 

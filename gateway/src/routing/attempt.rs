@@ -93,7 +93,10 @@ struct Attempts<'a> {
 enum Next {
     Done(Result<answer::Outcome, Refused>),
     /// Ask again: at once if there is a better route already, else after a short wait.
-    Again { why: Retry, at_once: bool },
+    Again {
+        why: Retry,
+        at_once: bool,
+    },
 }
 
 // === impl Router ===
@@ -107,7 +110,14 @@ impl Router {
         gates: Gates,
         metrics: GatewayMetrics,
     ) -> Self {
-        Self(Arc::new(Inner { routes, owners, availability, rooms, gates, metrics }))
+        Self(Arc::new(Inner {
+            routes,
+            owners,
+            availability,
+            rooms,
+            gates,
+            metrics,
+        }))
     }
 
     /// The answer that an inventory gave, or why there is none.
@@ -144,7 +154,10 @@ impl Attempts<'_> {
             self.changes.mark_unchanged();
             let next = match self.target()? {
                 Ok(target) => self.attempt(target).await,
-                Err(NotYet) => Next::Again { why: Retry::NoRoute, at_once: false },
+                Err(NotYet) => Next::Again {
+                    why: Retry::NoRoute,
+                    at_once: false,
+                },
             };
             self.tries += 1;
             match next {
@@ -179,27 +192,49 @@ impl Attempts<'_> {
         let Some(shard) = region.shard_of(clinic) else {
             // Only a gateway that has heard every shard can say that there is no such clinic.
             let complete = region.heard_all(self.region.known().owned.as_ref());
-            return if complete { Err(Refusal::ClinicUnknown.into()) } else { Ok(Err(NotYet)) };
+            return if complete {
+                Err(Refusal::ClinicUnknown.into())
+            } else {
+                Ok(Err(NotYet))
+            };
         };
         let route = self.region.route(shard).ok_or(NotYet);
-        Ok(route.map(|route| Target { addr: route.addr, shard: Some((shard, route.epoch)) }))
+        Ok(route.map(|route| Target {
+            addr: route.addr,
+            shard: Some((shard, route.epoch)),
+        }))
     }
 
     fn any_member(&self) -> Result<Target, NotYet> {
         if let Some(addr) = &self.named {
-            return Ok(Target { addr: Arc::clone(addr), shard: None });
+            return Ok(Target {
+                addr: Arc::clone(addr),
+                shard: None,
+            });
         }
         let known = self.region.known();
-        let staying: Vec<_> = known.members.iter().filter(|member| !member.draining).collect();
-        let members: Vec<_> =
-            if staying.is_empty() { known.members.iter().collect() } else { staying };
+        let staying: Vec<_> = known
+            .members
+            .iter()
+            .filter(|member| !member.draining)
+            .collect();
+        let members: Vec<_> = if staying.is_empty() {
+            known.members.iter().collect()
+        } else {
+            staying
+        };
         if members.is_empty() {
             // Without the key space the owners last heard of may well be alive.
             let owners: Vec<_> = known.table.addrs().collect();
-            return pick(&owners, self.tries).map(|addr| Target { addr: Arc::clone(addr), shard: None });
+            return pick(&owners, self.tries).map(|addr| Target {
+                addr: Arc::clone(addr),
+                shard: None,
+            });
         }
-        pick(&members, self.tries)
-            .map(|member| Target { addr: Arc::clone(&member.addr), shard: None })
+        pick(&members, self.tries).map(|member| Target {
+            addr: Arc::clone(&member.addr),
+            shard: None,
+        })
     }
 
     async fn attempt(&mut self, target: Target) -> Next {
@@ -215,7 +250,10 @@ impl Attempts<'_> {
         let began = Instant::now();
         let Some(waiting) = self.router.owners.submit(&target.addr, command) else {
             self.named = None;
-            return Next::Again { why: Retry::Unreachable, at_once: false };
+            return Next::Again {
+                why: Retry::Unreachable,
+                at_once: false,
+            };
         };
         // Until an answer says otherwise; also if the deadline ends this future here.
         let doubt_before = std::mem::replace(&mut self.in_doubt, true);
@@ -240,13 +278,22 @@ impl Attempts<'_> {
             Some(Err(Broken::Unsent)) => {
                 self.in_doubt = doubt_before;
                 self.named = None;
-                Next::Again { why: Retry::Unreachable, at_once: false }
+                Next::Again {
+                    why: Retry::Unreachable,
+                    at_once: false,
+                }
             }
             Some(Err(Broken::Sent)) => {
                 self.named = None;
-                Next::Again { why: Retry::Broken, at_once: false }
+                Next::Again {
+                    why: Retry::Broken,
+                    at_once: false,
+                }
             }
-            None => Next::Again { why: Retry::Superseded, at_once: true },
+            None => Next::Again {
+                why: Retry::Superseded,
+                at_once: true,
+            },
         }
     }
 
@@ -258,12 +305,19 @@ impl Attempts<'_> {
             region: self.call.region.as_str().to_owned(),
             shard: target.shard.map_or(0, |(shard, _)| shard.0),
             timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
-            traceparent: TraceContext::of(span).map(|c| c.to_string()).unwrap_or_default(),
+            traceparent: TraceContext::of(span)
+                .map(|c| c.to_string())
+                .unwrap_or_default(),
             action: Some(self.call.action.clone()),
         }
     }
 
-    fn refused(&mut self, target: &Target, refused: inventory::Refused, doubt_before: bool) -> Next {
+    fn refused(
+        &mut self,
+        target: &Target,
+        refused: inventory::Refused,
+        doubt_before: bool,
+    ) -> Next {
         let refusal = Refusal::from_code(&refused.reason).unwrap_or_else(|| {
             tracing::warn!("an inventory refused for a reason that this gateway does not know");
             Refusal::Unavailable
@@ -276,12 +330,23 @@ impl Attempts<'_> {
         let named = self.named.take();
         if refusal == Refusal::NotOwner {
             let at_once = self.redirected(target, refused.owner.as_ref(), named.as_ref());
-            return Next::Again { why: Retry::NotOwner, at_once };
+            return Next::Again {
+                why: Retry::NotOwner,
+                at_once,
+            };
         }
-        let why = REPEATED.iter().find(|(repeated, _)| *repeated == refusal).map(|(_, why)| *why);
+        let why = REPEATED
+            .iter()
+            .find(|(repeated, _)| *repeated == refusal)
+            .map(|(_, why)| *why);
         match why {
             Some(Retry::NotAdmitted) if !self.is_behind() => {}
-            Some(why) => return Next::Again { why, at_once: false },
+            Some(why) => {
+                return Next::Again {
+                    why,
+                    at_once: false,
+                };
+            }
             None => {}
         }
         Next::Done(Err(into_refused(refusal, refused)))
@@ -347,6 +412,10 @@ fn into_refused(refusal: Refusal, refused: inventory::Refused) -> Refused {
     if refused.retry_after_ms > 0 {
         out = out.retry_in(Duration::from_millis(u64::from(refused.retry_after_ms)));
     }
-    out.violations = refused.violations.into_iter().map(|v| (v.field, v.problem)).collect();
+    out.violations = refused
+        .violations
+        .into_iter()
+        .map(|v| (v.field, v.problem))
+        .collect();
     out.with_claim_version(refused.claim_version.map(ClaimVersion))
 }

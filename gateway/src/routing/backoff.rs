@@ -11,7 +11,10 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
-        Self { next: first, longest }
+        Self {
+            next: first,
+            longest,
+        }
     }
 
     /// How long to wait now: between half and all of the step, which then doubles.

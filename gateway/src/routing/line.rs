@@ -79,18 +79,25 @@ pub(crate) struct Waiting {
 
 impl Line {
     /// Hands a command over; gives it back when the stream is not up or stuck.
-    pub(super) fn submit(&self, mut command: Command) -> Result<Waiting, Command> {
+    pub(super) fn submit(&self, mut command: Command) -> Result<Waiting, Box<Command>> {
         let current = self.current.load();
-        let Some(lane) = current.as_ref() else { return Err(command) };
+        let Some(lane) = current.as_ref() else {
+            return Err(Box::new(command));
+        };
         let call_id = lane.next_call.fetch_add(1, Ordering::Relaxed);
         command.call_id = call_id;
         let (reply, answer) = oneshot::channel();
-        match lane.asks.try_send(Ask { command, reply: Some(reply) }) {
-            Ok(()) => {
-                Ok(Waiting { reply: answer, call_id, pending: Arc::clone(&lane.pending) })
-            }
+        match lane.asks.try_send(Ask {
+            command,
+            reply: Some(reply),
+        }) {
+            Ok(()) => Ok(Waiting {
+                reply: answer,
+                call_id,
+                pending: Arc::clone(&lane.pending),
+            }),
             Err(mpsc::error::TrySendError::Full(ask) | mpsc::error::TrySendError::Closed(ask)) => {
-                Err(ask.take_back())
+                Err(Box::new(ask.take_back()))
             }
         }
     }
@@ -111,7 +118,7 @@ impl Line {
                 loop {
                     tokio::select! {
                         () = stop.cancelled() => return self.current.store(None),
-                        Some(ended) = reading.next() => self.ended(&ended),
+                        Some(ended) = reading.next() => { self.ended(&ended); }
                         opened = &mut opening => break opened,
                     }
                 }
@@ -152,8 +159,11 @@ impl Line {
 
     /// A stream has ended; says whether it was the one in use.
     fn ended(&self, pending: &Arc<Pending>) -> bool {
-        let in_use =
-            self.current.load().as_ref().is_some_and(|lane| Arc::ptr_eq(&lane.pending, pending));
+        let in_use = self
+            .current
+            .load()
+            .as_ref()
+            .is_some_and(|lane| Arc::ptr_eq(&lane.pending, pending));
         if in_use {
             self.current.store(None);
         }
@@ -167,14 +177,22 @@ async fn open(
 ) -> Result<(Lane, Streaming<ExecuteResponse>), String> {
     let (asks, queue) = mpsc::channel(QUEUE_MAX);
     let pending = Arc::new(Pending::default());
-    let outgoing = Outgoing { asks: queue, pending: Arc::clone(&pending), taken: Vec::new() };
+    let outgoing = Outgoing {
+        asks: queue,
+        pending: Arc::clone(&pending),
+        taken: Vec::new(),
+    };
     let mut request = Request::new(outgoing);
     internal.sign(request.metadata_mut());
     let mut client = InventoryServiceClient::new(channel)
         .max_decoding_message_size(super::owners::ANSWER_BYTES_MAX);
     match tokio::time::timeout(OPEN_WITHIN, client.execute(request)).await {
         Ok(Ok(answers)) => {
-            let lane = Lane { asks, pending, next_call: AtomicU64::new(1) };
+            let lane = Lane {
+                asks,
+                pending,
+                next_call: AtomicU64::new(1),
+            };
             Ok((lane, answers.into_inner()))
         }
         Ok(Err(status)) => Err(status.code().description().to_owned()),
@@ -189,7 +207,10 @@ async fn read(pending: Arc<Pending>, mut answers: Streaming<ExecuteResponse>) ->
             Ok(Some(batch)) => pending.settle(batch),
             Ok(None) => break,
             Err(status) => {
-                tracing::debug!(code = status.code().description(), "stream to the inventory broke");
+                tracing::debug!(
+                    code = status.code().description(),
+                    "stream to the inventory broke"
+                );
                 break;
             }
         }
@@ -248,7 +269,11 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.call_id);
+        self.pending
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.call_id);
     }
 }
 
@@ -270,7 +295,11 @@ impl Stream for Outgoing {
             }
             let mut commands = Vec::with_capacity(this.taken.len());
             {
-                let mut waiting = this.pending.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut waiting = this
+                    .pending
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 for mut ask in this.taken.drain(..) {
                     // Whoever gave up before it was sent wants nothing done.
                     let Some(reply) = ask.reply.take().filter(|reply| !reply.is_closed()) else {

@@ -69,11 +69,18 @@ impl Connector {
         settings: ClientSettings,
         secret: &Secret,
     ) -> Result<Self, NotAHeader> {
-        let text = secret.expose_str().map(str::trim).filter(|text| !text.is_empty());
+        let text = secret
+            .expose_str()
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
         let mut value: MetadataValue<Ascii> =
             text.and_then(|text| text.parse().ok()).ok_or(NotAHeader)?;
         value.set_sensitive(true);
-        Ok(Self { tls, settings, internal: Internal(value) })
+        Ok(Self {
+            tls,
+            settings,
+            internal: Internal(value),
+        })
     }
 
     pub(crate) fn channel(&self, addr: &str) -> Result<Channel, runtime::transport::Fault> {
@@ -96,12 +103,18 @@ impl Internal {
 // === impl Owners ===
 
 impl Owners {
-    pub(crate) fn new(connector: Connector, lines_each: usize, tasks: Tasks) -> Self {
+    /// Streams live until `stop`.
+    pub(crate) fn new(
+        connector: Connector,
+        lines_each: usize,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Inner {
             connector,
             lines_each,
             tasks,
-            stop: CancellationToken::new(),
+            stop,
             instances: ArcSwap::default(),
             wanted: Mutex::default(),
         }))
@@ -129,17 +142,14 @@ impl Owners {
         wanted.insert(region.clone(), addrs);
         let all: BTreeSet<&Addr> = wanted.values().flatten().collect();
         let before = self.0.instances.load_full();
-        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            before.iter().map(|(a, i)| (Arc::clone(a), Arc::clone(i))).partition(|(a, _)| all.contains(a));
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = before
+            .iter()
+            .map(|(a, i)| (Arc::clone(a), Arc::clone(i)))
+            .partition(|(a, _)| all.contains(a));
         if !gone.is_empty() {
             self.0.instances.store(Arc::new(kept));
             gone.values().for_each(|instance| instance.stop.cancel());
         }
-    }
-
-    /// Ends all streams.
-    pub(crate) fn stop(&self) {
-        self.0.stop.cancel();
     }
 }
 
@@ -151,7 +161,10 @@ impl Inner {
             return Some(Arc::clone(instance));
         }
         if before.len() >= INSTANCES_MAX {
-            tracing::error!(count = before.len(), "too many inventory addresses; one is left out");
+            tracing::error!(
+                count = before.len(),
+                "too many inventory addresses; one is left out"
+            );
             return None;
         }
         let stop = self.stop.child_token();
@@ -166,11 +179,16 @@ impl Inner {
                 }
             };
             let line = Arc::new(Line::default());
-            let up = Arc::clone(&line).keep_up(channel, self.connector.internal.clone(), stop.clone());
+            let up =
+                Arc::clone(&line).keep_up(channel, self.connector.internal.clone(), stop.clone());
             self.tasks.spawn("execute_stream", OnExit::Log, up);
             lines.push(line);
         }
-        let instance = Arc::new(Instance { lines, next: AtomicUsize::new(0), stop });
+        let instance = Arc::new(Instance {
+            lines,
+            next: AtomicUsize::new(0),
+            stop,
+        });
         let mut after = BTreeMap::clone(&before);
         after.insert(Arc::clone(addr), Arc::clone(&instance));
         self.instances.store(Arc::new(after));
@@ -185,7 +203,7 @@ impl Instance {
             let line = &self.lines[first.wrapping_add(offset) % self.lines.len()];
             match line.submit(command) {
                 Ok(waiting) => return Some(waiting),
-                Err(back) => command = back,
+                Err(back) => command = *back,
             }
         }
         None

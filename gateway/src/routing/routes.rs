@@ -45,7 +45,12 @@ impl Routes {
                 changes: watch::Sender::new(0),
             })
         };
-        Self(Arc::new(regions.into_iter().map(|region| (region, empty())).collect()))
+        Self(Arc::new(
+            regions
+                .into_iter()
+                .map(|region| (region, empty()))
+                .collect(),
+        ))
     }
 
     pub(crate) fn region(&self, region: &RegionId) -> Option<&Arc<RegionRoutes>> {
@@ -72,7 +77,13 @@ impl RegionRoutes {
     /// Hears who decides a shard; says whether that is news.
     pub(crate) fn learn(&self, shard: ShardId, epoch: Epoch, addr: &Addr) -> bool {
         // Most of what is heard is known: look before copying.
-        if self.current.load().table.route(shard).is_some_and(|known| known.epoch >= epoch) {
+        if self
+            .current
+            .load()
+            .table
+            .route(shard)
+            .is_some_and(|known| known.epoch >= epoch)
+        {
             return false;
         }
         self.change(|known| known.table.learn(shard, epoch, addr))

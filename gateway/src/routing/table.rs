@@ -30,11 +30,20 @@ impl Table {
     ///
     /// An owner that lost its lease may go on deciding, so nothing but a higher epoch takes a route away.
     pub(crate) fn learn(&mut self, shard: ShardId, epoch: Epoch, addr: &Addr) -> bool {
-        let known = self.routes.get(&shard).map_or(Epoch(0), |route| route.epoch);
+        let known = self
+            .routes
+            .get(&shard)
+            .map_or(Epoch(0), |route| route.epoch);
         if epoch <= known {
             return false;
         }
-        self.routes.insert(shard, Route { epoch, addr: Arc::clone(addr) });
+        self.routes.insert(
+            shard,
+            Route {
+                epoch,
+                addr: Arc::clone(addr),
+            },
+        );
         true
     }
 
@@ -59,7 +68,14 @@ mod tests {
     fn the_highest_epoch_wins_in_whatever_order_it_is_heard() {
         // Every order of three owners ends with the last of them, and no step goes back.
         let told = [(5, "a:1"), (6, "b:1"), (7, "a:1")];
-        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
             let mut table = Table::default();
             let mut highest = 0;
             for at in order {

@@ -1,8 +1,8 @@
 //! The seven commands as types: how each is wrapped on its way to an inventory and unwrapped on its way back.
 
+use proto::Method;
 use proto::booking as pb;
 use proto::inventory::{answer, command};
-use proto::Method;
 
 /// A command of the booking API.
 pub(crate) trait Verb: Send + 'static {
@@ -10,8 +10,6 @@ pub(crate) trait Verb: Send + 'static {
     type Response: Send + 'static;
     /// Its method.
     const METHOD: Method;
-    /// The permit it carries.
-    fn permit(&self) -> &str;
     /// Wraps it.
     fn into_action(self) -> command::Action;
     /// Unwraps its answer; `None` for another command's.
@@ -23,10 +21,6 @@ macro_rules! verbs {
         $(impl Verb for pb::$request {
             type Response = pb::$response;
             const METHOD: Method = Method::$name;
-
-            fn permit(&self) -> &str {
-                &self.permit
-            }
 
             fn into_action(self) -> command::Action {
                 command::Action::$name(self)

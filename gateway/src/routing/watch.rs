@@ -1,11 +1,12 @@
 //! From the key space to routes, streams and feeds of one region.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use domain::{Epoch, RegionId, ShardId};
+use runtime::Tasks;
 use runtime::keyspace::{Entry, Keyspace};
-use runtime::{Drain, Tasks};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -37,7 +38,7 @@ struct OwnerValue {
     state: OwnerState,
 }
 
-/// Follows a region's members and owners until the process stops. Runs one feed for each address.
+/// Follows a region's members and owners until it is dropped. Runs one feed for each address.
 pub(crate) async fn watch_region(
     keyspace: Keyspace,
     region: RegionId,
@@ -45,8 +46,7 @@ pub(crate) async fn watch_region(
     owners: Owners,
     follow: Follow,
     tasks: Tasks,
-    drain: Drain,
-) {
+) -> Infallible {
     let prefix = format!("/doseline/{region}/");
     let mut mirror = keyspace.mirror(&prefix);
     let mut changes = routes.changes();
@@ -59,8 +59,13 @@ pub(crate) async fn watch_region(
         // Also those that only feeds and hints told of, and owners whose lease is gone: they may still decide.
         changes.mark_unchanged();
         let known = routes.known();
-        let addrs: BTreeSet<Addr> =
-            known.members.iter().map(|m| &m.addr).chain(known.table.addrs()).map(Arc::clone).collect();
+        let addrs: BTreeSet<Addr> = known
+            .members
+            .iter()
+            .map(|m| &m.addr)
+            .chain(known.table.addrs())
+            .map(Arc::clone)
+            .collect();
         feeds.retain(|addr, _| addrs.contains(addr));
         for addr in &addrs {
             feeds.entry(Arc::clone(addr)).or_insert_with(|| {
@@ -71,7 +76,6 @@ pub(crate) async fn watch_region(
         }
         owners.want(&region, addrs);
         tokio::select! {
-            () = drain.signalled() => return,
             () = mirror.changed() => {}
             _ = changes.changed() => {}
         }
@@ -84,7 +88,9 @@ fn read(
 ) -> (Vec<Member>, Vec<(ShardId, Epoch, Addr)>) {
     let (mut members, mut owners) = (Vec::new(), Vec::new());
     for (key, entry) in entries {
-        let Some(key) = key.strip_prefix(prefix) else { continue };
+        let Some(key) = key.strip_prefix(prefix) else {
+            continue;
+        };
         let parts: Vec<_> = key.split('/').collect();
         match parts.as_slice() {
             ["member", _] => members.extend(decode::<MemberValue>(entry).map(|value| Member {
@@ -142,16 +148,34 @@ mod tests {
         let (members, owners) = read(
             "/doseline/seoul/",
             &entries(&[
-                ("/doseline/seoul/member/i1", r#"{"addr":"a:1","failure_domain":"r","build":"1","draining":false}"#),
-                ("/doseline/seoul/member/i2", r#"{"addr":"b:1","failure_domain":"r","build":"1","draining":true}"#),
+                (
+                    "/doseline/seoul/member/i1",
+                    r#"{"addr":"a:1","failure_domain":"r","build":"1","draining":false}"#,
+                ),
+                (
+                    "/doseline/seoul/member/i2",
+                    r#"{"addr":"b:1","failure_domain":"r","build":"1","draining":true}"#,
+                ),
                 ("/doseline/seoul/member/i3", "not JSON"),
-                ("/doseline/seoul/shard/0/owner", r#"{"instance":"i1","addr":"a:1","epoch":7,"state":"ACTIVE"}"#),
-                ("/doseline/seoul/shard/1/owner", r#"{"instance":"i2","addr":"b:1","epoch":9,"state":"SEIZING"}"#),
+                (
+                    "/doseline/seoul/shard/0/owner",
+                    r#"{"instance":"i1","addr":"a:1","epoch":7,"state":"ACTIVE"}"#,
+                ),
+                (
+                    "/doseline/seoul/shard/1/owner",
+                    r#"{"instance":"i2","addr":"b:1","epoch":9,"state":"SEIZING"}"#,
+                ),
                 ("/doseline/seoul/shard/1/floor", "9"),
-                ("/doseline/seoul/shard/x/owner", r#"{"instance":"i2","addr":"b:1","epoch":9,"state":"ACTIVE"}"#),
+                (
+                    "/doseline/seoul/shard/x/owner",
+                    r#"{"instance":"i2","addr":"b:1","epoch":9,"state":"ACTIVE"}"#,
+                ),
             ]),
         );
-        let seen: Vec<_> = members.iter().map(|m| (m.addr.as_ref(), m.draining)).collect();
+        let seen: Vec<_> = members
+            .iter()
+            .map(|m| (m.addr.as_ref(), m.draining))
+            .collect();
         assert_eq!(seen, [("a:1", false), ("b:1", true)]);
         assert_eq!(owners, [(ShardId(0), Epoch(7), Addr::from("a:1"))]);
     }

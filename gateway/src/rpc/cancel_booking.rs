@@ -14,5 +14,8 @@ pub(super) fn parse(request: &CancelBookingRequest) -> Result<Target, Refused> {
     if request.dose > 2 {
         fields.wrong("dose", "must be 1 or 2, or 0 for the whole booking");
     }
-    fields.finish(booking.map(|name| Target { region: name.region, clinic: None }))
+    fields.finish(booking.map(|name| Target {
+        region: name.region,
+        clinic: None,
+    }))
 }

@@ -23,7 +23,10 @@ pub(super) fn parse(request: &GetBookingRequest) -> Result<Target, Refused> {
         Some(name) => name.region,
         None => unverified_region(&request.permit).ok_or(Refusal::PermitInvalid)?,
     };
-    Ok(Target { region, clinic: None })
+    Ok(Target {
+        region,
+        clinic: None,
+    })
 }
 
 /// The region a permit speaks of, believed only as far as the way to an inventory that verifies it.
@@ -32,8 +35,12 @@ fn unverified_region(permit: &str) -> Option<RegionId> {
     struct Claims {
         region: RegionId,
     }
-    let (payload, _) = permit.strip_prefix(domain::paseto::HEADER)?.split_once('.')?;
+    let (payload, _) = permit
+        .strip_prefix(domain::paseto::HEADER)?
+        .split_once('.')?;
     let mut message = B64.decode(payload).ok()?;
     message.truncate(message.len().checked_sub(SIGNATURE_LENGTH)?);
-    serde_json::from_slice::<Claims>(&message).ok().map(|claims| claims.region)
+    serde_json::from_slice::<Claims>(&message)
+        .ok()
+        .map(|claims| claims.region)
 }

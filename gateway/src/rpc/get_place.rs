@@ -15,6 +15,8 @@ pub(super) fn handle(
     let mut fields = Fields::default();
     target::permit(&mut fields, permit);
     fields.finish(Some(()))?;
-    let place = services.rooms.place(&caller, permit, services.poll_before_open)?;
+    let place = services
+        .rooms
+        .place(&caller, permit, services.poll_before_open)?;
     Ok(Response::new(place))
 }

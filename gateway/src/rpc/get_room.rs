@@ -9,7 +9,10 @@ use tonic::{Response, Status};
 
 use super::Services;
 
-pub(super) fn handle(services: &Services, request: &GetRoomRequest) -> Result<Response<Encoded>, Status> {
+pub(super) fn handle(
+    services: &Services,
+    request: &GetRoomRequest,
+) -> Result<Response<Encoded>, Status> {
     // A room that is found has a name that is right.
     match services.rooms.document(request) {
         Some(document) => Ok(Response::new(document)),

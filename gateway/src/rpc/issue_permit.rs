@@ -27,7 +27,10 @@ pub(super) fn check(request: &IssuePermitRequest) -> Result<(), Refused> {
     fields.parse::<CampaignId>("campaign", &request.campaign);
     fields.parse::<RegionId>("region", &request.region);
     if request.assertion.is_empty() {
-        fields.wrong("assertion", "is required: a JWT of a trusted identity provider");
+        fields.wrong(
+            "assertion",
+            "is required: a JWT of a trusted identity provider",
+        );
     } else if request.assertion.len() > ASSERTION_LENGTH_MAX {
         fields.wrong("assertion", "is longer than 12 KiB");
     }

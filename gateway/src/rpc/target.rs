@@ -16,7 +16,10 @@ pub(crate) struct Target {
 
 impl From<ClinicName> for Target {
     fn from(name: ClinicName) -> Self {
-        Self { region: name.region, clinic: Some(name.clinic) }
+        Self {
+            region: name.region,
+            clinic: Some(name.clinic),
+        }
     }
 }
 
@@ -29,7 +32,10 @@ pub(crate) fn unknown_region() -> Refused {
 pub(super) fn common(fields: &mut Fields, permit: &str, request_id: &str) {
     self::permit(fields, permit);
     if request_id.is_empty() {
-        fields.wrong("request_id", "is required: a UUID made by the end device before its first try");
+        fields.wrong(
+            "request_id",
+            "is required: a UUID made by the end device before its first try",
+        );
     } else {
         fields.parse::<RequestId>("request_id", request_id);
     }
@@ -62,10 +68,16 @@ pub(super) fn slots(fields: &mut Fields, slots: &[String]) -> Option<Target> {
             fields.wrong("slots[1]", "must be another slot than slots[0]");
         }
     }
-    names.into_iter().next().flatten().map(|slot| slot.clinic.into())
+    names
+        .into_iter()
+        .next()
+        .flatten()
+        .map(|slot| slot.clinic.into())
 }
 
 /// A hold's clinic.
 pub(super) fn hold(fields: &mut Fields, hold: &str) -> Option<Target> {
-    fields.parse::<HoldName>("hold", hold).map(|name| name.clinic.into())
+    fields
+        .parse::<HoldName>("hold", hold)
+        .map(|name| name.clinic.into())
 }

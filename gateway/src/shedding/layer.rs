@@ -49,11 +49,18 @@ impl SheddingLayer {
         let headers = RETURN_AFTER_MS
             .iter()
             .map(|ms| {
-                let refused = Refused::from(Refusal::Overloaded).retry_in(Duration::from_millis(*ms));
+                let refused =
+                    Refused::from(Refusal::Overloaded).retry_in(Duration::from_millis(*ms));
                 Status::from(refused).into_http::<Body>().headers().clone()
             })
             .collect();
-        Self { gates, refusals: Arc::new(Refusals { headers, next: AtomicUsize::new(0) }) }
+        Self {
+            gates,
+            refusals: Arc::new(Refusals {
+                headers,
+                next: AtomicUsize::new(0),
+            }),
+        }
     }
 }
 
@@ -99,7 +106,10 @@ where
                 None => return Either::Left(ready(Ok(self.refusals.next()))),
             },
         };
-        Either::Right(Seated { inner: self.inner.call(request), _seat: seat })
+        Either::Right(Seated {
+            inner: self.inner.call(request),
+            _seat: seat,
+        })
     }
 }
 
@@ -137,7 +147,12 @@ mod tests {
                 Ok::<_, Infallible>(http::Response::new(Body::empty()))
             })
         }));
-        let book = || http::Request::builder().uri(Method::Book.path()).body(()).expect("a request");
+        let book = || {
+            http::Request::builder()
+                .uri(Method::Book.path())
+                .body(())
+                .expect("a request")
+        };
         let mut first = service.call(book());
         assert!(futures::poll!(&mut first).is_pending());
         let mut waits = std::collections::BTreeSet::new();
@@ -152,8 +167,17 @@ mod tests {
         assert_eq!(waits.len(), RETURN_AFTER_MS.len(), "spread out");
         drop(first);
         let mut next = service.call(book());
-        assert!(futures::poll!(&mut next).is_pending(), "the seat was given back");
-        let health = http::Request::builder().uri("/grpc.health.v1.Health/Check").body(()).expect("one");
-        assert!(futures::poll!(&mut service.call(health)).is_pending(), "probes are never shed");
+        assert!(
+            futures::poll!(&mut next).is_pending(),
+            "the seat was given back"
+        );
+        let health = http::Request::builder()
+            .uri("/grpc.health.v1.Health/Check")
+            .body(())
+            .expect("one");
+        assert!(
+            futures::poll!(&mut service.call(health)).is_pending(),
+            "probes are never shed"
+        );
     }
 }

@@ -32,20 +32,35 @@ struct Service(Arc<Shared>);
 
 impl FakeIdentity {
     pub(crate) async fn start(
-        react: impl Fn(&IssuePermitRequest) -> Result<IssuePermitResponse, Status> + Send + Sync + 'static,
+        react: impl Fn(&IssuePermitRequest) -> Result<IssuePermitResponse, Status>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
-        let shared = Arc::new(Shared { react: Box::new(react), calls: Mutex::default() });
+        let shared = Arc::new(Shared {
+            react: Box::new(react),
+            calls: Mutex::default(),
+        });
         let drain = Drain::within(Duration::ZERO);
         let tasks = Tasks::new(drain.clone());
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.expect("a free port");
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into())
+            .await
+            .expect("a free port");
         let addr = listener.local_addr();
-        let server =
-            Server::new("fake", Limits::default(), Registry::new().rpc_metrics(Vec::<String>::new()));
+        let server = Server::new(
+            "fake",
+            Limits::default(),
+            Registry::new().rpc_metrics(Vec::<String>::new()),
+        );
         let routes = Routes::new(IdentityServiceServer::new(Service(Arc::clone(&shared))));
         tasks.spawn("fake_identity", OnExit::Ignore, async move {
             let _ = server.serve(listener, routes, &drain).await;
         });
-        Self { addr, shared, _tasks: tasks }
+        Self {
+            addr,
+            shared,
+            _tasks: tasks,
+        }
     }
 
     pub(crate) fn calls(&self) -> Vec<(String, String)> {
@@ -60,7 +75,10 @@ impl IdentityService for Service {
         request: Request<IssuePermitRequest>,
     ) -> Result<Response<IssuePermitResponse>, Status> {
         let header = |name: &str| {
-            let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
+            let value = request
+                .metadata()
+                .get(name)
+                .and_then(|value| value.to_str().ok());
             value.unwrap_or_default().to_owned()
         };
         let call = (header("x-doseline-caller"), header("x-doseline-internal"));

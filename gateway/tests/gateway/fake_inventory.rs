@@ -64,16 +64,26 @@ impl FakeInventory {
         });
         let drain = Drain::within(Duration::ZERO);
         let tasks = Tasks::new(drain.clone());
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.expect("a free port");
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into())
+            .await
+            .expect("a free port");
         let addr = listener.local_addr();
-        let server =
-            Server::new("fake", Limits::default(), Registry::new().rpc_metrics(Vec::<String>::new()));
+        let server = Server::new(
+            "fake",
+            Limits::default(),
+            Registry::new().rpc_metrics(Vec::<String>::new()),
+        );
         let routes = Routes::new(InventoryServiceServer::new(Service(Arc::clone(&shared))));
         let stop = drain.clone();
         tasks.spawn("fake_inventory", OnExit::Ignore, async move {
             let _ = server.serve(listener, routes, &stop).await;
         });
-        Self { addr, shared, drain, tasks }
+        Self {
+            addr,
+            shared,
+            drain,
+            tasks,
+        }
     }
 
     /// What to do with commands from now on.
@@ -134,32 +144,43 @@ impl InventoryService for Service {
         let mut commands = request.into_inner();
         let (out, answers) = mpsc::channel(1_024);
         // Owned by the stream of answers: it ends with it.
-        Tasks::new(Drain::within(Duration::ZERO)).spawn("fake_execute", OnExit::Ignore, async move {
-            while let Some(Ok(batch)) = commands.next().await {
-                shared.batches.lock().expect("not poisoned").push(batch.commands.len());
-                let mut answers = Vec::new();
-                for command in batch.commands {
-                    let reaction = shared.react.lock().expect("not poisoned")(&command);
-                    let call_id = command.call_id;
-                    shared.commands.lock().expect("not poisoned").push(command);
-                    match reaction {
-                        Reaction::Answer(outcome) => {
-                            answers.push(Answer { call_id, outcome: Some(outcome) });
-                        }
-                        Reaction::Silence => {}
-                        Reaction::BreakStream => {
-                            let _ = out.send(Err(Status::internal("broken by the test"))).await;
-                            return;
+        Tasks::new(Drain::within(Duration::ZERO)).spawn(
+            "fake_execute",
+            OnExit::Ignore,
+            async move {
+                while let Some(Ok(batch)) = commands.next().await {
+                    shared
+                        .batches
+                        .lock()
+                        .expect("not poisoned")
+                        .push(batch.commands.len());
+                    let mut answers = Vec::new();
+                    for command in batch.commands {
+                        let reaction = shared.react.lock().expect("not poisoned")(&command);
+                        let call_id = command.call_id;
+                        shared.commands.lock().expect("not poisoned").push(command);
+                        match reaction {
+                            Reaction::Answer(outcome) => {
+                                answers.push(Answer {
+                                    call_id,
+                                    outcome: Some(outcome),
+                                });
+                            }
+                            Reaction::Silence => {}
+                            Reaction::BreakStream => {
+                                let _ = out.send(Err(Status::internal("broken by the test"))).await;
+                                return;
+                            }
                         }
                     }
+                    // Last first: answers come in any order.
+                    answers.reverse();
+                    if out.send(Ok(ExecuteResponse { answers })).await.is_err() {
+                        return;
+                    }
                 }
-                // Last first: answers come in any order.
-                answers.reverse();
-                if out.send(Ok(ExecuteResponse { answers })).await.is_err() {
-                    return;
-                }
-            }
-        });
+            },
+        );
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 
@@ -180,8 +201,13 @@ impl InventoryService for Service {
 
 impl Shared {
     fn note_secret(&self, metadata: &tonic::metadata::MetadataMap) {
-        let secret = metadata.get(gateway::INTERNAL_HEADER).and_then(|s| s.to_str().ok());
-        self.secrets.lock().expect("not poisoned").push(secret.unwrap_or_default().to_owned());
+        let secret = metadata
+            .get(gateway::INTERNAL_HEADER)
+            .and_then(|s| s.to_str().ok());
+        self.secrets
+            .lock()
+            .expect("not poisoned")
+            .push(secret.unwrap_or_default().to_owned());
     }
 }
 
@@ -190,7 +216,10 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
     use command::Action;
     let region = &command.region;
     let booking = |id: &str| {
-        Some(pb::Booking { name: format!("regions/{region}/bookings/{id}"), ..pb::Booking::default() })
+        Some(pb::Booking {
+            name: format!("regions/{region}/bookings/{id}"),
+            ..pb::Booking::default()
+        })
     };
     let claim_version = 1;
     match command.action.as_ref().expect("an action") {
@@ -200,7 +229,10 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
             repeated_answer: false,
         }),
         Action::HoldSlots(r) => answer::Outcome::HoldSlots(pb::HoldSlotsResponse {
-            hold: Some(pb::Hold { name: r.request_id.clone(), ..pb::Hold::default() }),
+            hold: Some(pb::Hold {
+                name: r.request_id.clone(),
+                ..pb::Hold::default()
+            }),
             claim_version,
             repeated_answer: false,
         }),
@@ -241,7 +273,10 @@ pub(crate) fn refused(reason: &str) -> Reaction {
 pub(crate) fn not_owner(epoch: u64, addr: SocketAddr) -> Reaction {
     Reaction::Answer(answer::Outcome::Refused(Refused {
         reason: "NOT_OWNER".to_owned(),
-        owner: Some(Owner { epoch, addr: addr.to_string() }),
+        owner: Some(Owner {
+            epoch,
+            addr: addr.to_string(),
+        }),
         ..Refused::default()
     }))
 }
@@ -253,14 +288,24 @@ pub(crate) fn snapshot(
     sequence: u64,
     clinics: &[(&str, &[(u64, u32)])],
 ) -> WatchShardsResponse {
-    let info = |id: &str| ClinicInfo { clinic: id.to_owned(), ..ClinicInfo::default() };
+    let info = |id: &str| ClinicInfo {
+        clinic: id.to_owned(),
+        ..ClinicInfo::default()
+    };
     let slots = clinics.iter().flat_map(|(clinic, slots)| {
-        slots.iter().map(|(slot, left)| self::slot(clinic, *slot, *left))
+        slots
+            .iter()
+            .map(|(slot, left)| self::slot(clinic, *slot, *left))
     });
-    said(shard, epoch, sequence, Update::Snapshot(ShardSnapshot {
-        slots: slots.collect(),
-        clinics: clinics.iter().map(|(id, _)| info(id)).collect(),
-    }))
+    said(
+        shard,
+        epoch,
+        sequence,
+        Update::Snapshot(ShardSnapshot {
+            slots: slots.collect(),
+            clinics: clinics.iter().map(|(id, _)| info(id)).collect(),
+        }),
+    )
 }
 
 /// A slot of a feed.
@@ -280,7 +325,13 @@ pub(crate) fn slot(clinic: &str, slot: u64, left: u32) -> SlotInfo {
 /// A message of a feed.
 pub(crate) fn said(shard: u32, epoch: u64, sequence: u64, update: Update) -> WatchShardsResponse {
     let as_of = Some(proto::convert::timestamp(runtime::Clock::system().wall()));
-    WatchShardsResponse { shard, epoch, sequence, as_of, update: Some(update) }
+    WatchShardsResponse {
+        shard,
+        epoch,
+        sequence,
+        as_of,
+        update: Some(update),
+    }
 }
 
 /// The request id inside a command.

@@ -12,8 +12,10 @@ use ed25519_dalek::SigningKey;
 use gateway::callers::Callers;
 use gateway::shedding::Limit;
 use gateway::{Host, Parts, Shedding};
-use proto::booking::{BookRequest, BookResponse};
 use proto::booking::booking_service_client::BookingServiceClient;
+use proto::booking::{BookRequest, BookResponse};
+use proto::room::GetRoomRequest;
+use proto::room::room_service_client::RoomServiceClient;
 use proto::status::{Refused, read};
 use runtime::keyspace::Keyspace;
 use runtime::metrics::Registry;
@@ -41,7 +43,11 @@ pub(crate) struct Setup {
 /// Bounds that no test meets by accident.
 pub(crate) fn wide() -> Shedding {
     let limit = Limit::new(10_000, Duration::from_secs(10));
-    Shedding { commands: limit, permits: limit, reads: limit }
+    Shedding {
+        commands: limit,
+        permits: limit,
+        reads: limit,
+    }
 }
 
 impl Setup {
@@ -58,7 +64,10 @@ impl Setup {
         let keys = TrustedKeysFile::open(&path).expect("good keys");
         let readiness = Readiness::new();
         let drain = Drain::new(
-            runtime::drain::Settings { notice: Duration::ZERO, deadline: Duration::from_secs(5) },
+            runtime::drain::Settings {
+                notice: Duration::ZERO,
+                deadline: Duration::from_secs(5),
+            },
             readiness.clone(),
         );
         let host = Host {
@@ -84,14 +93,27 @@ impl Setup {
             poll_before_open: Duration::from_secs(30),
         };
         let gateway = gateway::start(parts, &host).expect("starts");
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.expect("a free port");
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into())
+            .await
+            .expect("a free port");
         let addr = listener.local_addr();
-        let settings = ServerSettings { listen: addr, tls: None, limits: Limits::default() };
+        let settings = ServerSettings {
+            listen: addr,
+            tls: None,
+            limits: Limits::default(),
+        };
         host.tasks.spawn("gateway", OnExit::Log, async move {
             gateway.serve(listener, &settings, None).await.map(|_| ())
         });
-        let channel = connect(&addr.to_string(), None, &ClientSettings::default()).expect("an address");
-        Self { keyspace, channel, host, key, _folder: folder }
+        let channel =
+            connect(&addr.to_string(), None, &ClientSettings::default()).expect("an address");
+        Self {
+            keyspace,
+            channel,
+            host,
+            key,
+            _folder: folder,
+        }
     }
 
     /// A gateway with one inventory that decides shard 0 with clinic c1 and slot 1.
@@ -109,23 +131,42 @@ impl Setup {
         let value = serde_json::json!({
             "addr": addr.to_string(), "failure_domain": "r1", "build": "test", "draining": draining,
         });
-        self.put(format!("/doseline/seoul/member/{instance}"), value.to_string()).await;
+        self.put(
+            format!("/doseline/seoul/member/{instance}"),
+            value.to_string(),
+        )
+        .await;
     }
 
     pub(crate) async fn owner(&self, shard: u32, epoch: u64, addr: SocketAddr) {
         let value = serde_json::json!({
             "instance": "i", "addr": addr.to_string(), "epoch": epoch, "state": "ACTIVE",
         });
-        self.put(format!("/doseline/seoul/shard/{shard}/owner"), value.to_string()).await;
+        self.put(
+            format!("/doseline/seoul/shard/{shard}/owner"),
+            value.to_string(),
+        )
+        .await;
     }
 
     pub(crate) async fn identity(&self, instance: &str, addr: SocketAddr) {
-        let value = serde_json::json!({"addr": addr.to_string(), "build": "test", "draining": false});
-        self.put(format!("/doseline/identity/member/{instance}"), value.to_string()).await;
+        let value =
+            serde_json::json!({"addr": addr.to_string(), "build": "test", "draining": false});
+        self.put(
+            format!("/doseline/identity/member/{instance}"),
+            value.to_string(),
+        )
+        .await;
     }
 
+    /// Writes a room and waits until the gateway serves it.
     pub(crate) async fn room(&self, version: u64, phase: Phase, frontier: u64) {
-        let line = Frontier { f0: frontier, per_kilosecond: 0, ttl_ms: 0, f_end: frontier };
+        let line = Frontier {
+            f0: frontier,
+            per_kilosecond: 0,
+            ttl_ms: 0,
+            f_end: frontier,
+        };
         let room = Room {
             campaign: "kr".parse().expect("slug"),
             cohort: "fifties".parse().expect("slug"),
@@ -134,11 +175,27 @@ impl Setup {
             phase,
             final_seed: "11".repeat(32),
             last_closed_bucket: Some(0),
-            buckets: vec![Bucket { id: 0, before: 0, size: 1_000 }],
+            buckets: vec![Bucket {
+                id: 0,
+                before: 0,
+                size: 1_000,
+            }],
             regions: [("seoul".parse().expect("slug"), line)].into(),
             reason: String::new(),
         };
-        self.put("/doseline/room/kr/fifties".to_owned(), room.sign(&self.key)).await;
+        let document = room.sign(&self.key);
+        self.put("/doseline/room/kr/fifties".to_owned(), document.clone())
+            .await;
+        let client = RoomServiceClient::new(self.channel.clone());
+        until("the room is served", async || {
+            let ask = GetRoomRequest {
+                campaign: "kr".to_owned(),
+                cohort: "fifties".to_owned(),
+            };
+            let served = client.clone().get_room(ask).await;
+            served.is_ok_and(|served| served.get_ref().document == document)
+        })
+        .await;
     }
 
     pub(crate) async fn put(&self, key: String, value: String) {
@@ -148,7 +205,9 @@ impl Setup {
     /// Waits until the gateway says that it is ready.
     pub(crate) async fn ready(&self) {
         let ready = self.host.readiness.ready();
-        tokio::time::timeout(WAIT_MAX, ready).await.expect("ready within ten seconds");
+        tokio::time::timeout(WAIT_MAX, ready)
+            .await
+            .expect("ready within ten seconds");
     }
 
     /// A permit of the calling system `dev`.
@@ -164,7 +223,10 @@ impl Setup {
             cohort: "fifties".parse().expect("slug"),
             region: "seoul".parse().expect("slug"),
             serial: Serial(1),
-            place: Place { bucket: 0, ticket: DrawTicket([9; 16]) },
+            place: Place {
+                bucket: 0,
+                ticket: DrawTicket([9; 16]),
+            },
             issued_at: now,
             expires_at: now.plus(Duration::from_secs(600)),
             caller: caller.parse().expect("slug"),
@@ -197,7 +259,10 @@ impl Setup {
     ) -> Result<BookResponse, Status> {
         let mut request = Request::new(request);
         request.set_timeout(within);
-        self.bookings().book(request).await.map(tonic::Response::into_inner)
+        self.bookings()
+            .book(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 }
 

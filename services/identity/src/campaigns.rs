@@ -202,4 +202,4 @@ fn stored(entry: &Entry) -> Result<Campaign, Refused> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

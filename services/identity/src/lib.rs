@@ -4,9 +4,21 @@
 //! of slots.
 
 pub mod assertion;
+pub mod caller;
+pub mod campaigns;
+pub mod config;
 pub mod development;
 pub mod eligibility;
+pub mod issue;
 pub mod keys;
+pub mod member;
 pub mod metrics;
 pub mod people;
 pub mod person;
+pub mod rooms;
+pub mod rpc;
+pub mod server;
+pub mod workers;
+
+pub use config::{Config, Raw};
+pub use server::{Identity, Parts, run, start};

@@ -2,7 +2,6 @@
 //!
 //! Invariant: nothing else in the product spawns; a panic in a task is always seen.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,7 +67,7 @@ struct Inner {
 enum End {
     Done,
     Failed(BoxError),
-    Panicked(String),
+    Panicked,
 }
 
 // === impl Ending ===
@@ -155,7 +154,7 @@ impl Tasks {
                 let _span = span.entered();
                 let end = match std::panic::catch_unwind(AssertUnwindSafe(work)) {
                     Ok(output) => output.failure().map_or(End::Done, End::Failed),
-                    Err(payload) => End::Panicked(panic_message(payload.as_ref())),
+                    Err(_) => End::Panicked,
                 };
                 tasks.settle(name, on_exit, end);
             })?;
@@ -197,9 +196,8 @@ impl Tasks {
     fn settle(&self, name: &'static str, on_exit: OnExit, end: End) {
         let draining = self.0.drain.is_draining();
         match (&end, on_exit) {
-            (End::Panicked(message), _) => {
-                tracing::error!(task = name, error = %message, "task panicked");
-            }
+            // The panic hook wrote the error with its place, inside the task's span.
+            (End::Panicked, _) => tracing::warn!(task = name, draining, "task ended by a panic"),
             (End::Failed(error), OnExit::StopProcess | OnExit::Log) => {
                 let error = fields::chain(error.as_ref());
                 tracing::error!(task = name, error, draining, "task failed");
@@ -312,7 +310,7 @@ where
 {
     match AssertUnwindSafe(future).catch_unwind().await {
         Ok(output) => output.failure().map_or(End::Done, End::Failed),
-        Err(payload) => End::Panicked(panic_message(payload.as_ref())),
+        Err(_) => End::Panicked,
     }
 }
 
@@ -324,14 +322,6 @@ fn in_task_span<F: Future>(name: &'static str, future: F) -> tracing::instrument
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> JoinHandle<()> {
     tokio::spawn(future)
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panicked with something that is not a text".to_owned())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const CLINICS_A_CALL: usize = 100;
 
 /// Where the admin port is.
 #[derive(Debug, clap::Args)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// The admin port, HOST:PORT (identity's for campaigns and rooms, inventory's for clinics).
     #[arg(long, env = "DOSELINE_ADMIN", default_value = "127.0.0.1:7701")]
     admin: String,
@@ -30,7 +30,7 @@ pub struct Admin {
 
 /// `doseline campaign`.
 #[derive(Debug, clap::Subcommand)]
-pub enum CampaignCommand {
+pub(crate) enum CampaignCommand {
     /// Create or change a campaign from a JSON document.
     Apply {
         #[command(flatten)]
@@ -51,7 +51,7 @@ pub enum CampaignCommand {
 }
 
 /// Runs `doseline campaign`.
-pub async fn campaign(command: CampaignCommand) -> anyhow::Result<()> {
+pub(crate) async fn campaign(command: CampaignCommand) -> anyhow::Result<()> {
     match command {
         CampaignCommand::Apply { admin, file, validate_only } => {
             let document = read(&file)?;
@@ -70,7 +70,7 @@ pub async fn campaign(command: CampaignCommand) -> anyhow::Result<()> {
 
 /// `doseline clinic`.
 #[derive(Debug, clap::Subcommand)]
-pub enum ClinicCommand {
+pub(crate) enum ClinicCommand {
     /// Add clinics with stock and slots, or add to them, from a JSON document. Repeating changes nothing.
     Apply {
         #[command(flatten)]
@@ -123,7 +123,7 @@ fn first_dose() -> u32 {
 }
 
 /// Runs `doseline clinic`.
-pub async fn clinic(command: ClinicCommand) -> anyhow::Result<()> {
+pub(crate) async fn clinic(command: ClinicCommand) -> anyhow::Result<()> {
     let ClinicCommand::Apply { admin, file, validate_only } = command;
     let document: ClinicsDocument =
         serde_json::from_str(&read(&file)?).with_context(|| format!("{}", file.display()))?;
@@ -165,7 +165,7 @@ fn spec(clinic: ClinicDocument) -> ClinicSpec {
 
 /// `doseline room`.
 #[derive(Debug, clap::Subcommand)]
-pub enum RoomCommand {
+pub(crate) enum RoomCommand {
     /// Open the doors, or open them again after a pause.
     Open {
         #[command(flatten)]
@@ -193,7 +193,7 @@ pub enum RoomCommand {
 }
 
 /// Runs `doseline room`.
-pub async fn room(command: RoomCommand) -> anyhow::Result<()> {
+pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
     match command {
         RoomCommand::Open { admin, campaign, cohort, people_per_second } => {
             anyhow::ensure!(
@@ -218,7 +218,7 @@ pub async fn room(command: RoomCommand) -> anyhow::Result<()> {
 
 /// `doseline keys`.
 #[derive(Debug, clap::Args)]
-pub struct KeysArgs {
+pub(crate) struct KeysArgs {
     /// Folder for signing keys; a new key is added beside those that are there.
     #[arg(long)]
     signing: PathBuf,
@@ -231,7 +231,7 @@ pub struct KeysArgs {
 }
 
 /// Adds a signing key and writes the public set.
-pub fn keys(args: &KeysArgs) -> anyhow::Result<()> {
+pub(crate) fn keys(args: &KeysArgs) -> anyhow::Result<()> {
     let after = std::time::Duration::from_secs(u64::try_from(args.after_secs).unwrap_or(0));
     let kid = identity::keys::generate(&args.signing, Clock::system().wall().plus(after))?;
     identity::keys::publish(&args.signing, &args.public)?;

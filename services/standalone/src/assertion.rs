@@ -10,7 +10,7 @@ use runtime::Clock;
 
 /// `doseline dev-assertion`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The data directory of `doseline serve --dev`, or a folder with a provider's key.
     #[arg(long, default_value = "data")]
     data: PathBuf,
@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 /// Prints one assertion.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let provider = Provider::load_or_create(&args.data.join("development"))?;
     let ttl = Duration::from_secs(args.ttl_secs);
     let now = Clock::system().wall();

@@ -16,7 +16,7 @@ use crate::client::{Target, print};
 
 /// What every change of a booking names.
 #[derive(Debug, clap::Args)]
-pub struct Change {
+pub(crate) struct Change {
     #[command(flatten)]
     target: Target,
     /// The permit, as `doseline permit` printed it.
@@ -38,7 +38,7 @@ impl Change {
 
 /// `doseline permit`.
 #[derive(Debug, clap::Args)]
-pub struct PermitArgs {
+pub(crate) struct PermitArgs {
     #[command(flatten)]
     target: Target,
     /// The campaign.
@@ -56,7 +56,7 @@ pub struct PermitArgs {
 }
 
 /// Asks for a permit.
-pub async fn permit(args: PermitArgs) -> anyhow::Result<()> {
+pub(crate) async fn permit(args: PermitArgs) -> anyhow::Result<()> {
     let mut identity = IdentityServiceClient::new(args.target.connect()?);
     let PermitArgs { campaign, region, assertion, bare, .. } = args;
     let request = IssuePermitRequest { campaign, region, assertion };
@@ -74,7 +74,7 @@ pub async fn permit(args: PermitArgs) -> anyhow::Result<()> {
 
 /// `doseline slots`.
 #[derive(Debug, clap::Args)]
-pub struct SlotsArgs {
+pub(crate) struct SlotsArgs {
     #[command(flatten)]
     target: Target,
     /// The region.
@@ -98,7 +98,7 @@ pub struct SlotsArgs {
 }
 
 /// Lists slots.
-pub async fn slots(args: SlotsArgs) -> anyhow::Result<()> {
+pub(crate) async fn slots(args: SlotsArgs) -> anyhow::Result<()> {
     let mut availability = AvailabilityServiceClient::new(args.target.connect()?);
     let request = ListSlotsRequest {
         region: args.region,
@@ -132,7 +132,7 @@ pub async fn slots(args: SlotsArgs) -> anyhow::Result<()> {
 
 /// `doseline book`.
 #[derive(Debug, clap::Args)]
-pub struct BookArgs {
+pub(crate) struct BookArgs {
     #[command(flatten)]
     change: Change,
     /// One slot name, or two of one clinic: dose 1, then dose 2.
@@ -141,7 +141,7 @@ pub struct BookArgs {
 }
 
 /// Books.
-pub async fn book(args: BookArgs) -> anyhow::Result<()> {
+pub(crate) async fn book(args: BookArgs) -> anyhow::Result<()> {
     let mut booking = BookingServiceClient::new(args.change.target.connect()?);
     let request_id = args.change.request_id();
     let request = BookRequest {
@@ -156,7 +156,7 @@ pub async fn book(args: BookArgs) -> anyhow::Result<()> {
 
 /// `doseline move`.
 #[derive(Debug, clap::Args)]
-pub struct MoveArgs {
+pub(crate) struct MoveArgs {
     #[command(flatten)]
     change: Change,
     /// The booking's name.
@@ -170,7 +170,7 @@ pub struct MoveArgs {
 }
 
 /// Moves an appointment.
-pub async fn move_booking(args: MoveArgs) -> anyhow::Result<()> {
+pub(crate) async fn move_booking(args: MoveArgs) -> anyhow::Result<()> {
     let mut booking = BookingServiceClient::new(args.change.target.connect()?);
     let request_id = args.change.request_id();
     let request = MoveBookingRequest {
@@ -187,7 +187,7 @@ pub async fn move_booking(args: MoveArgs) -> anyhow::Result<()> {
 
 /// `doseline cancel`.
 #[derive(Debug, clap::Args)]
-pub struct CancelArgs {
+pub(crate) struct CancelArgs {
     #[command(flatten)]
     change: Change,
     /// The booking's name.
@@ -198,7 +198,7 @@ pub struct CancelArgs {
 }
 
 /// Cancels.
-pub async fn cancel(args: CancelArgs) -> anyhow::Result<()> {
+pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<()> {
     let mut booking = BookingServiceClient::new(args.change.target.connect()?);
     let request_id = args.change.request_id();
     let request = CancelBookingRequest {
@@ -214,7 +214,7 @@ pub async fn cancel(args: CancelArgs) -> anyhow::Result<()> {
 
 /// `doseline booking`.
 #[derive(Debug, clap::Args)]
-pub struct GetArgs {
+pub(crate) struct GetArgs {
     #[command(flatten)]
     target: Target,
     /// The permit.
@@ -223,7 +223,7 @@ pub struct GetArgs {
 }
 
 /// Shows the permit holder's booking.
-pub async fn get(args: GetArgs) -> anyhow::Result<()> {
+pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
     let mut booking = BookingServiceClient::new(args.target.connect()?);
     let request = GetBookingRequest { permit: args.permit, name: String::new() };
     let answer = booking.get_booking(request).await?.into_inner();

@@ -14,7 +14,7 @@ use tonic::{Request, Status};
 
 /// Where to call and who calls.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Target {
+pub(crate) struct Target {
     /// The gateway, HOST:PORT.
     #[arg(long, env = "DOSELINE_GATEWAY", default_value = "127.0.0.1:7700")]
     pub gateway: String,
@@ -24,7 +24,7 @@ pub struct Target {
 
 /// How a server is verified and how this caller proves itself.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Tls {
+pub(crate) struct Tls {
     /// PEM file that the server's certificate is verified against; without it the connection is plain.
     #[arg(long, env = "DOSELINE_CA")]
     pub ca: Option<PathBuf>,
@@ -44,13 +44,13 @@ pub struct Tls {
 
 /// Adds the caller to every request.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     authorization: Option<MetadataValue<Ascii>>,
     development: Option<MetadataValue<Ascii>>,
 }
 
 /// A channel that says who calls.
-pub type Called = tonic::service::interceptor::InterceptedService<Channel, Caller>;
+pub(crate) type Called = tonic::service::interceptor::InterceptedService<Channel, Caller>;
 
 impl Interceptor for Caller {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -67,7 +67,7 @@ impl Interceptor for Caller {
 
 impl Tls {
     /// A channel to `address`.
-    pub fn channel(&self, address: &str) -> anyhow::Result<Channel> {
+    pub(crate) fn channel(&self, address: &str) -> anyhow::Result<Channel> {
         let identity = self.certificate.clone().zip(self.key.clone());
         let files = self.ca.clone().map(|ca| ClientTlsFiles { ca, identity, server_name: None });
         let tls = files.map(ClientTls::load).transpose()?;
@@ -75,7 +75,7 @@ impl Tls {
     }
 
     /// What is added to every request.
-    pub fn interceptor(&self) -> anyhow::Result<Caller> {
+    pub(crate) fn interceptor(&self) -> anyhow::Result<Caller> {
         let authorization = match &self.caller_file {
             None => None,
             Some(path) => {
@@ -92,14 +92,14 @@ impl Tls {
 
 impl Target {
     /// A channel to the gateway that says who calls.
-    pub fn connect(&self) -> anyhow::Result<Called> {
+    pub(crate) fn connect(&self) -> anyhow::Result<Called> {
         let caller = self.tls.interceptor()?;
         Ok(tonic::service::interceptor::InterceptedService::new(self.tls.channel(&self.gateway)?, caller))
     }
 }
 
 /// Runs one command and tells how it ended.
-pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+pub(crate) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     // Fails only if a provider is installed already, and there is but one in the tree.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -110,7 +110,7 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
 }
 
 /// Tells how a command ended: 0 fine, 1 refused or broken.
-pub fn done(ended: anyhow::Result<()>) -> ExitCode {
+pub(crate) fn done(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -141,7 +141,7 @@ fn explain(status: &Status) -> String {
 }
 
 /// Prints a value as JSON on standard output: for people and for scripts.
-pub fn print(value: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn print(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;
     out.write_all(b"\n")?;

@@ -10,13 +10,13 @@ const STATISTICS: &str = include_str!("../data/korea-population-2021-07.csv");
 /// The day the ages are as of.
 const AS_OF: Date = date(2021, 7, 31);
 /// The cohort: people of 50 to 59.
-pub const AGES: std::ops::RangeInclusive<u8> = 50..=59;
+pub(crate) const AGES: std::ops::RangeInclusive<u8> = 50..=59;
 /// The province whose people stand in the file twice; the second row is left out.
 const COUNTED_TWICE: &str = "3611000000";
 
 /// A city, county or borough.
 #[derive(Clone, Debug)]
-pub struct District {
+pub(crate) struct District {
     /// The region's id, such as `seoul`.
     pub region: String,
     /// Its name, as in the statistics.
@@ -31,7 +31,7 @@ pub struct District {
 
 /// All districts with their people.
 #[derive(Clone, Debug)]
-pub struct Population {
+pub(crate) struct Population {
     /// In the order of the statistics.
     pub districts: Vec<District>,
     people: u64,
@@ -39,7 +39,7 @@ pub struct Population {
 
 /// One person, made from a number.
 #[derive(Clone, Copy, Debug)]
-pub struct Person<'a> {
+pub(crate) struct Person<'a> {
     /// Where they live.
     pub district: &'a District,
     /// When they were born.
@@ -48,7 +48,7 @@ pub struct Person<'a> {
 
 impl Population {
     /// Reads the statistics and scales every district and age, so that the total is `scale` of the real one.
-    pub fn load(scale: f64, only_regions: &[String]) -> anyhow::Result<Self> {
+    pub(crate) fn load(scale: f64, only_regions: &[String]) -> anyhow::Result<Self> {
         anyhow::ensure!(scale > 0.0 && scale <= 1.0, "--scale must be above 0 and at most 1");
         let mut districts = Vec::new();
         let (mut real, mut given) = (0u64, 0u64);
@@ -75,13 +75,13 @@ impl Population {
 
     /// How many people there are.
     #[must_use]
-    pub fn people(&self) -> u64 {
+    pub(crate) fn people(&self) -> u64 {
         self.people
     }
 
     /// The regions, in the order of the statistics.
     #[must_use]
-    pub fn regions(&self) -> Vec<String> {
+    pub(crate) fn regions(&self) -> Vec<String> {
         let mut regions: Vec<String> = Vec::new();
         for district in &self.districts {
             if !regions.contains(&district.region) {
@@ -93,7 +93,7 @@ impl Population {
 
     /// The person with a number below [`Population::people`].
     #[must_use]
-    pub fn person(&self, number: u64) -> Person<'_> {
+    pub(crate) fn person(&self, number: u64) -> Person<'_> {
         let at = self.districts.partition_point(|district| district.first <= number) - 1;
         let district = &self.districts[at];
         let mut left = number - district.first;
@@ -115,14 +115,14 @@ impl Population {
 impl District {
     /// How many of the cohort live here, scaled.
     #[must_use]
-    pub fn people(&self) -> u64 {
+    pub(crate) fn people(&self) -> u64 {
         self.people
     }
 }
 
 /// The birth dates of the cohort, the earliest and the latest.
 #[must_use]
-pub fn birth_dates() -> (Date, Date) {
+pub(crate) fn birth_dates() -> (Date, Date) {
     let oldest = i32::from(*AGES.end()) + 1;
     let earliest = AS_OF.saturating_sub(oldest.years()).saturating_add(1.day());
     (earliest, AS_OF.saturating_sub(i32::from(*AGES.start()).years()))
@@ -130,7 +130,7 @@ pub fn birth_dates() -> (Date, Date) {
 
 /// Spreads neighbouring numbers (the finaliser of SplitMix64).
 #[must_use]
-pub fn spread(number: u64) -> u64 {
+pub(crate) fn spread(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -6,7 +6,7 @@ mod acks;
 mod driver;
 mod permits;
 mod person;
-pub mod plan;
+pub(crate) mod plan;
 mod report;
 mod setup;
 mod stats;
@@ -25,7 +25,7 @@ use crate::population::Population;
 
 /// `doseline rush`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Gateways, HOST:PORT; people spread over them.
     #[arg(long = "gateway", value_delimiter = ',', default_value = "127.0.0.1:7700")]
     pub gateways: Vec<String>,
@@ -73,7 +73,7 @@ pub struct Args {
 }
 
 /// Runs the rush; the exit status says the verdict.
-pub fn main(args: Args) -> ExitCode {
+pub(crate) fn main(args: Args) -> ExitCode {
     // Fails only if a provider is installed already, and there is but one in the tree.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -88,7 +88,7 @@ pub fn main(args: Args) -> ExitCode {
 }
 
 /// What every part of a rush knows.
-pub struct Rush {
+pub(crate) struct Rush {
     /// The command line.
     pub args: Args,
     /// The people.
@@ -100,7 +100,7 @@ pub struct Rush {
 }
 
 /// Runs the rush; `true` when everything held.
-pub async fn run(args: Args) -> anyhow::Result<bool> {
+pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
     let population = Population::load(args.scale, &args.regions)?;
     let mut channels = Vec::new();
     for gateway in &args.gateways {
@@ -153,7 +153,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 /// A number with its thousands apart.
 #[must_use]
-pub fn group(number: u64) -> String {
+pub(crate) fn group(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

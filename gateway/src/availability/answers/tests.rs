@@ -12,7 +12,11 @@ use super::*;
 const DAY_US: i64 = 86_400_000_000;
 
 fn clinic(id: &str, district: &str) -> ClinicInfo {
-    ClinicInfo { clinic: id.to_owned(), district: district.to_owned(), ..ClinicInfo::default() }
+    ClinicInfo {
+        clinic: id.to_owned(),
+        district: district.to_owned(),
+        ..ClinicInfo::default()
+    }
 }
 
 fn slot(clinic: &str, id: u64, day: i32, left: u32) -> SlotInfo {
@@ -49,14 +53,27 @@ fn answers() -> Answers {
         Drain::within(Duration::from_secs(1)),
     );
     let region = region(&answers);
-    for (shard, clinics) in [(0, vec![("c1", "jongno"), ("c3", "mapo")]), (1, vec![("c2", "mapo")])] {
+    for (shard, clinics) in [
+        (0, vec![("c1", "jongno"), ("c3", "mapo")]),
+        (1, vec![("c2", "mapo")]),
+    ] {
         let slots = clinics.iter().flat_map(|(id, _)| {
             let base = u64::from(id.as_bytes()[1] - b'0') * 10;
-            (0..5).map(move |n: u64| slot(id, base + n, 10 + i32::try_from(n).expect("few"), if n == 4 { 0 } else { 3 }))
+            (0..5).map(move |n: u64| {
+                slot(
+                    id,
+                    base + n,
+                    10 + i32::try_from(n).expect("few"),
+                    if n == 4 { 0 } else { 3 },
+                )
+            })
         });
         let snapshot = ShardSnapshot {
             slots: slots.collect(),
-            clinics: clinics.iter().map(|(id, district)| clinic(id, district)).collect(),
+            clinics: clinics
+                .iter()
+                .map(|(id, district)| clinic(id, district))
+                .collect(),
         };
         region.apply(said(shard, 1, Update::Snapshot(snapshot)));
     }
@@ -69,7 +86,10 @@ fn region(answers: &Answers) -> Arc<Region> {
 }
 
 fn all() -> ListSlotsRequest {
-    ListSlotsRequest { region: "seoul".to_owned(), ..ListSlotsRequest::default() }
+    ListSlotsRequest {
+        region: "seoul".to_owned(),
+        ..ListSlotsRequest::default()
+    }
 }
 
 fn slots(answers: &Answers, request: &ListSlotsRequest) -> ListSlotsResponse {
@@ -79,14 +99,24 @@ fn slots(answers: &Answers, request: &ListSlotsRequest) -> ListSlotsResponse {
 
 fn ids(answers: &Answers, request: &ListSlotsRequest) -> Vec<u64> {
     let number = |slot: &PbSlot| slot.name.rsplit('/').next().and_then(|id| id.parse().ok());
-    slots(answers, request).slots.iter().map(|slot| number(slot).expect("a number")).collect()
+    slots(answers, request)
+        .slots
+        .iter()
+        .map(|slot| number(slot).expect("a number"))
+        .collect()
 }
 
 #[test]
 fn slots_are_listed_by_clinic_and_start_and_full_ones_only_when_asked() {
     let it = answers();
-    assert_eq!(ids(&it, &all()), [10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 33]);
-    let full = ListSlotsRequest { include_full: true, ..all() };
+    assert_eq!(
+        ids(&it, &all()),
+        [10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 33]
+    );
+    let full = ListSlotsRequest {
+        include_full: true,
+        ..all()
+    };
     assert_eq!(ids(&it, &full).len(), 15);
     let answer = slots(&it, &all());
     assert_eq!(answer.slots[0].name, "regions/seoul/clinics/c1/slots/10");
@@ -98,23 +128,81 @@ fn slots_are_listed_by_clinic_and_start_and_full_ones_only_when_asked() {
 #[test]
 fn every_filter_counts_and_they_add_up() {
     let it = answers();
-    let date = |day| Some(Date { year: 1970, month: 1, day });
+    let date = |day| {
+        Some(Date {
+            year: 1970,
+            month: 1,
+            day,
+        })
+    };
     for (request, expected) in [
-        (ListSlotsRequest { district: "mapo".into(), ..all() }, vec![20, 21, 22, 23, 30, 31, 32, 33]),
-        (ListSlotsRequest { clinic: "regions/seoul/clinics/c2".into(), ..all() }, vec![20, 21, 22, 23]),
-        (ListSlotsRequest { vaccine: "odd".into(), ..all() }, vec![11, 13, 21, 23, 31, 33]),
-        (ListSlotsRequest { dose: 2, ..all() }, vec![12, 21, 30, 33]),
-        (ListSlotsRequest { from: date(14), ..all() }, vec![13, 23, 33]),
-        (ListSlotsRequest { to: date(11), ..all() }, vec![10, 20, 30]),
-        (ListSlotsRequest { from: date(12), to: date(13), ..all() }, vec![11, 12, 21, 22, 31, 32]),
         (
-            ListSlotsRequest { district: "mapo".into(), vaccine: "odd".into(), dose: 2, ..all() },
+            ListSlotsRequest {
+                district: "mapo".into(),
+                ..all()
+            },
+            vec![20, 21, 22, 23, 30, 31, 32, 33],
+        ),
+        (
+            ListSlotsRequest {
+                clinic: "regions/seoul/clinics/c2".into(),
+                ..all()
+            },
+            vec![20, 21, 22, 23],
+        ),
+        (
+            ListSlotsRequest {
+                vaccine: "odd".into(),
+                ..all()
+            },
+            vec![11, 13, 21, 23, 31, 33],
+        ),
+        (ListSlotsRequest { dose: 2, ..all() }, vec![12, 21, 30, 33]),
+        (
+            ListSlotsRequest {
+                from: date(14),
+                ..all()
+            },
+            vec![13, 23, 33],
+        ),
+        (
+            ListSlotsRequest {
+                to: date(11),
+                ..all()
+            },
+            vec![10, 20, 30],
+        ),
+        (
+            ListSlotsRequest {
+                from: date(12),
+                to: date(13),
+                ..all()
+            },
+            vec![11, 12, 21, 22, 31, 32],
+        ),
+        (
+            ListSlotsRequest {
+                district: "mapo".into(),
+                vaccine: "odd".into(),
+                dose: 2,
+                ..all()
+            },
             vec![21, 33],
         ),
-        (ListSlotsRequest { district: "nowhere".into(), ..all() }, vec![]),
+        (
+            ListSlotsRequest {
+                district: "nowhere".into(),
+                ..all()
+            },
+            vec![],
+        ),
     ] {
         assert_eq!(ids(&it, &request), expected, "{request:?}");
-        assert_eq!(ids(&it, &request), expected, "the same from the answers encoded before");
+        assert_eq!(
+            ids(&it, &request),
+            expected,
+            "the same from the answers encoded before"
+        );
     }
 }
 
@@ -122,9 +210,19 @@ fn every_filter_counts_and_they_add_up() {
 fn pages_of_any_size_make_the_whole_and_the_last_has_no_token() {
     let it = answers();
     for include_full in [false, true] {
-        let whole = ids(&it, &ListSlotsRequest { include_full, ..all() });
+        let whole = ids(
+            &it,
+            &ListSlotsRequest {
+                include_full,
+                ..all()
+            },
+        );
         for page_size in 1..=16 {
-            let mut request = ListSlotsRequest { include_full, page_size, ..all() };
+            let mut request = ListSlotsRequest {
+                include_full,
+                page_size,
+                ..all()
+            };
             let mut found = Vec::new();
             loop {
                 found.extend(ids(&it, &request));
@@ -142,16 +240,47 @@ fn pages_of_any_size_make_the_whole_and_the_last_has_no_token() {
 #[test]
 fn a_page_token_of_another_listing_is_refused() {
     let it = answers();
-    let first = slots(&it, &ListSlotsRequest { page_size: 2, ..all() });
+    let first = slots(
+        &it,
+        &ListSlotsRequest {
+            page_size: 2,
+            ..all()
+        },
+    );
     let token = first.next_page_token;
-    let larger = ListSlotsRequest { page_size: 7, page_token: token.clone(), ..all() };
-    assert!(it.list_slots(&larger).is_ok(), "the size of a page may change");
+    let larger = ListSlotsRequest {
+        page_size: 7,
+        page_token: token.clone(),
+        ..all()
+    };
+    assert!(
+        it.list_slots(&larger).is_ok(),
+        "the size of a page may change"
+    );
     for request in [
-        ListSlotsRequest { page_token: token.clone(), district: "mapo".into(), ..all() },
-        ListSlotsRequest { page_token: token.clone(), include_full: true, ..all() },
-        ListSlotsRequest { page_token: token.clone(), dose: 1, ..all() },
-        ListSlotsRequest { page_token: format!("{token}A"), ..all() },
-        ListSlotsRequest { page_token: "x".into(), ..all() },
+        ListSlotsRequest {
+            page_token: token.clone(),
+            district: "mapo".into(),
+            ..all()
+        },
+        ListSlotsRequest {
+            page_token: token.clone(),
+            include_full: true,
+            ..all()
+        },
+        ListSlotsRequest {
+            page_token: token.clone(),
+            dose: 1,
+            ..all()
+        },
+        ListSlotsRequest {
+            page_token: format!("{token}A"),
+            ..all()
+        },
+        ListSlotsRequest {
+            page_token: "x".into(),
+            ..all()
+        },
     ] {
         let refused = it.list_slots(&request).expect_err("not its token");
         assert_eq!(refused.refusal, Refusal::PageTokenInvalid, "{request:?}");
@@ -180,10 +309,19 @@ fn clinics_are_listed_in_pages_too() {
     let first = page(&request);
     request.page_token = first.next_page_token;
     let second = page(&request);
-    let names: Vec<_> = first.clinics.iter().chain(&second.clinics).map(|c| c.name.as_str()).collect();
+    let names: Vec<_> = first
+        .clinics
+        .iter()
+        .chain(&second.clinics)
+        .map(|c| c.name.as_str())
+        .collect();
     assert_eq!(
         names,
-        ["regions/seoul/clinics/c1", "regions/seoul/clinics/c2", "regions/seoul/clinics/c3"]
+        [
+            "regions/seoul/clinics/c1",
+            "regions/seoul/clinics/c2",
+            "regions/seoul/clinics/c3"
+        ]
     );
     assert_eq!(second.next_page_token, "");
 }
@@ -191,7 +329,13 @@ fn clinics_are_listed_in_pages_too() {
 #[test]
 fn every_wrong_field_is_named() {
     let it = answers();
-    let date = |month, day| Some(Date { year: 2021, month, day });
+    let date = |month, day| {
+        Some(Date {
+            year: 2021,
+            month,
+            day,
+        })
+    };
     let wrong = ListSlotsRequest {
         clinic: "regions/busan/clinics/c1".into(),
         vaccine: "No Slug".into(),
@@ -202,14 +346,37 @@ fn every_wrong_field_is_named() {
         ..all()
     };
     let refused = it.list_slots(&wrong).expect_err("wrong");
-    let fields: Vec<_> = refused.violations.iter().map(|(field, _)| field.as_str()).collect();
+    let fields: Vec<_> = refused
+        .violations
+        .iter()
+        .map(|(field, _)| field.as_str())
+        .collect();
     assert_eq!(refused.refusal, Refusal::Invalid);
-    assert_eq!(fields, ["page_size", "district", "clinic", "vaccine", "from", "dose"]);
-    let backwards = ListSlotsRequest { from: date(2, 2), to: date(2, 1), ..all() };
-    assert_eq!(it.list_slots(&backwards).expect_err("wrong").violations[0].0, "to");
-    let elsewhere = ListSlotsRequest { region: "busan".into(), ..all() };
-    assert_eq!(it.list_slots(&elsewhere).expect_err("wrong").violations[0].0, "region");
-    let large = ListSlotsRequest { page_size: i32::MAX, ..all() };
+    assert_eq!(
+        fields,
+        ["page_size", "district", "clinic", "vaccine", "from", "dose"]
+    );
+    let backwards = ListSlotsRequest {
+        from: date(2, 2),
+        to: date(2, 1),
+        ..all()
+    };
+    assert_eq!(
+        it.list_slots(&backwards).expect_err("wrong").violations[0].0,
+        "to"
+    );
+    let elsewhere = ListSlotsRequest {
+        region: "busan".into(),
+        ..all()
+    };
+    assert_eq!(
+        it.list_slots(&elsewhere).expect_err("wrong").violations[0].0,
+        "region"
+    );
+    let large = ListSlotsRequest {
+        page_size: i32::MAX,
+        ..all()
+    };
     assert!(it.list_slots(&large).is_ok(), "taken as 1,000");
 }
 
@@ -221,14 +388,23 @@ fn before_the_first_snapshot_nothing_is_said() {
         4,
         Drain::within(Duration::from_secs(1)),
     );
-    assert_eq!(it.list_slots(&all()).expect_err("nothing heard").refusal, Refusal::Unavailable);
+    assert_eq!(
+        it.list_slots(&all()).expect_err("nothing heard").refusal,
+        Refusal::Unavailable
+    );
 }
 
 #[test]
 fn a_change_is_in_the_next_view_and_never_in_an_old_answer() {
     let it = answers();
     assert_eq!(ids(&it, &all())[0], 10);
-    region(&it).apply(said(0, 2, Update::Changes(SlotChanges { slots: vec![slot("c1", 10, 10, 0)] })));
+    region(&it).apply(said(
+        0,
+        2,
+        Update::Changes(SlotChanges {
+            slots: vec![slot("c1", 10, 10, 0)],
+        }),
+    ));
     region(&it).publish();
     assert_eq!(ids(&it, &all())[0], 11);
     let name = "regions/seoul/clinics/c1".parse().expect("a name");
@@ -245,7 +421,10 @@ fn decode(message: Option<Result<Encoded, Status>>) -> WatchAvailabilityResponse
 #[tokio::test(start_paused = true)]
 async fn a_watch_is_a_snapshot_then_changes_then_signs_of_life() {
     let it = answers();
-    let start = WatchAvailabilityRequest { region: "seoul".to_owned(), cursor: String::new() };
+    let start = WatchAvailabilityRequest {
+        region: "seoul".to_owned(),
+        cursor: String::new(),
+    };
     let mut watch = it.watch(&start).expect("watched");
     let snapshot = decode(watch.next().await);
     assert!(snapshot.snapshot_complete && snapshot.slots.len() == 15);
@@ -253,37 +432,68 @@ async fn a_watch_is_a_snapshot_then_changes_then_signs_of_life() {
     assert!(alive.slots.is_empty() && alive.cursor == snapshot.cursor);
 
     for (sequence, left) in [(2, 2), (3, 1)] {
-        let change = SlotChanges { slots: vec![slot("c1", 10, 10, left)] };
+        let change = SlotChanges {
+            slots: vec![slot("c1", 10, 10, left)],
+        };
         region(&it).apply(said(0, sequence, Update::Changes(change)));
         region(&it).publish();
     }
     let first = decode(watch.next().await);
     assert_eq!(first.slots.iter().map(|s| s.left).collect::<Vec<_>>(), [2]);
     drop(watch);
-    let resumed = WatchAvailabilityRequest { region: "seoul".to_owned(), cursor: first.cursor };
+    let resumed = WatchAvailabilityRequest {
+        region: "seoul".to_owned(),
+        cursor: first.cursor,
+    };
     let mut watch = it.watch(&resumed).expect("resumed");
-    assert_eq!(decode(watch.next().await).slots[0].left, 1, "nothing twice and nothing lost");
+    assert_eq!(
+        decode(watch.next().await).slots[0].left,
+        1,
+        "nothing twice and nothing lost"
+    );
 }
 
 #[tokio::test]
 async fn watchers_are_bounded_and_strange_cursors_expire() {
     let it = answers();
-    let start = WatchAvailabilityRequest { region: "seoul".to_owned(), cursor: String::new() };
+    let start = WatchAvailabilityRequest {
+        region: "seoul".to_owned(),
+        cursor: String::new(),
+    };
     let watches: Vec<_> = (0..4).map(|_| it.watch(&start).expect("a seat")).collect();
-    assert_eq!(it.watch(&start).err().expect("full").refusal, Refusal::Overloaded);
+    assert_eq!(
+        it.watch(&start).err().expect("full").refusal,
+        Refusal::Overloaded
+    );
     drop(watches);
-    let strange = WatchAvailabilityRequest { cursor: "x".to_owned(), ..start };
-    assert_eq!(it.watch(&strange).err().expect("strange").refusal, Refusal::CursorExpired);
+    let strange = WatchAvailabilityRequest {
+        cursor: "x".to_owned(),
+        ..start
+    };
+    assert_eq!(
+        it.watch(&strange).err().expect("strange").refusal,
+        Refusal::CursorExpired
+    );
 }
 
 #[tokio::test]
 async fn a_draining_gateway_sends_its_watchers_away() {
     let it = answers();
-    let start = WatchAvailabilityRequest { region: "seoul".to_owned(), cursor: String::new() };
+    let start = WatchAvailabilityRequest {
+        region: "seoul".to_owned(),
+        cursor: String::new(),
+    };
     let mut watch = it.watch(&start).expect("watched");
     decode(watch.next().await);
     it.drain.start(runtime::drain::Cause::Requested);
-    let status = watch.next().await.expect("a last word").expect_err("a refusal");
-    assert_eq!(proto::status::read(&status).expect("ours").refusal, Refusal::Unavailable);
+    let status = watch
+        .next()
+        .await
+        .expect("a last word")
+        .expect_err("a refusal");
+    assert_eq!(
+        proto::status::read(&status).expect("ours").refusal,
+        Refusal::Unavailable
+    );
     assert!(watch.next().await.is_none());
 }

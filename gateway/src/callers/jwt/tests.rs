@@ -19,12 +19,20 @@ struct Signer {
 impl Signer {
     fn ed25519(kid: &'static str) -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
-        Self { key: EncodingKey::from_ed_der(&pair.serialize_der()), algorithm: Algorithm::EdDSA, kid }
+        Self {
+            key: EncodingKey::from_ed_der(&pair.serialize_der()),
+            algorithm: Algorithm::EdDSA,
+            kid,
+        }
     }
 
     fn p256(kid: &'static str) -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
-        Self { key: EncodingKey::from_ec_der(&pair.serialize_der()), algorithm: Algorithm::ES256, kid }
+        Self {
+            key: EncodingKey::from_ec_der(&pair.serialize_der()),
+            algorithm: Algorithm::ES256,
+            kid,
+        }
     }
 
     fn public(&self) -> Value {
@@ -54,9 +62,13 @@ fn trusting(signers: &[&Signer]) -> Setup {
     let file = tempfile::NamedTempFile::new().expect("a file");
     write(&file, signers);
     let clock = Clock::manual(Timestamp::from_secs(NOW));
-    let callers =
-        JwtCallers::load(file.path().to_owned(), "doseline".to_owned(), clock.clone()).expect("a set");
-    Setup { callers, clock, file }
+    let callers = JwtCallers::load(file.path().to_owned(), "doseline".to_owned(), clock.clone())
+        .expect("a set");
+    Setup {
+        callers,
+        clock,
+        file,
+    }
 }
 
 fn write(file: &tempfile::NamedTempFile, signers: &[&Signer]) {
@@ -70,7 +82,10 @@ fn eddsa_and_es256_prove_a_system_and_its_role() {
     let it = trusting(&[&ed, &ec]);
     for signer in [&ed, &ec] {
         let caller = it.callers.verify(&signer.sign(&claims())).expect("proven");
-        assert_eq!((caller.system.as_str(), caller.role), ("app-1", Role::Mobile));
+        assert_eq!(
+            (caller.system.as_str(), caller.role),
+            ("app-1", Role::Mobile)
+        );
     }
 }
 
@@ -94,8 +109,11 @@ fn a_key_that_left_the_set_proves_nothing_any_more() {
     assert!(it.callers.verify(&text).is_some());
     write(&it.file, &[&new]);
     // A rewrite within the clock's grain of the file system still differs in content, here in nothing else.
-    std::fs::write(it.file.path(), json!({ "keys": [new.public()], "note": "rotated" }).to_string())
-        .expect("writable");
+    std::fs::write(
+        it.file.path(),
+        json!({ "keys": [new.public()], "note": "rotated" }).to_string(),
+    )
+    .expect("writable");
     assert!(it.callers.0.keys.check());
     assert_eq!(it.callers.verify(&text), None);
     assert!(it.callers.verify(&new.sign(&claims())).is_some());
@@ -117,9 +135,12 @@ fn everything_else_proves_nothing() {
     };
     let mut unsigned = ed.sign(&claims());
     unsigned.truncate(unsigned.rfind('.').expect("three parts") + 1);
-    let symmetric =
-        encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(b"public key"))
-            .expect("signs");
+    let symmetric = encode(
+        &Header::new(Algorithm::HS256),
+        &claims(),
+        &EncodingKey::from_secret(b"public key"),
+    )
+    .expect("signs");
     for (what, text) in [
         ("another's key under our id", stranger.sign(&claims())),
         ("foreign audience", with("aud", json!("other"))),

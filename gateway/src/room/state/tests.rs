@@ -34,11 +34,21 @@ fn setup() -> Setup {
     let clock = Clock::manual(Timestamp::from_secs(NOW));
     let keyspace = Keyspace::local(None).expect("in memory");
     let rooms = Rooms::new(&keyspace, keys.clone(), keys, clock.clone());
-    Setup { rooms, clock, key, _folder: folder }
+    Setup {
+        rooms,
+        clock,
+        key,
+        _folder: folder,
+    }
 }
 
 fn room(version: u64, phase: Phase) -> Room {
-    let line = Frontier { f0: 10, per_kilosecond: 1_000_000, ttl_ms: 2_000, f_end: 5_000 };
+    let line = Frontier {
+        f0: 10,
+        per_kilosecond: 1_000_000,
+        ttl_ms: 2_000,
+        f_end: 5_000,
+    };
     Room {
         campaign: "c".parse().expect("slug"),
         cohort: "h".parse().expect("slug"),
@@ -47,7 +57,11 @@ fn room(version: u64, phase: Phase) -> Room {
         phase,
         final_seed: "11".repeat(32),
         last_closed_bucket: Some(0),
-        buckets: vec![Bucket { id: 0, before: 0, size: 2_000 }],
+        buckets: vec![Bucket {
+            id: 0,
+            before: 0,
+            size: 2_000,
+        }],
         regions: [("seoul".parse().expect("slug"), line)].into(),
         reason: String::new(),
     }
@@ -56,14 +70,23 @@ fn room(version: u64, phase: Phase) -> Room {
 fn entries(document: &str, revision: i64) -> BTreeMap<String, Entry> {
     let key = "/doseline/room/c/h".to_owned();
     let value = document.to_owned().into();
-    let entry =
-        Entry { key: key.clone(), value, create_revision: 1, mod_revision: revision, leased: false };
+    let entry = Entry {
+        key: key.clone(),
+        value,
+        create_revision: 1,
+        mod_revision: revision,
+        leased: false,
+    };
     BTreeMap::from([(key, entry)])
 }
 
 fn served(it: &Setup) -> Option<String> {
     let answer = it.rooms.document(&request_of("c", "h"))?;
-    Some(GetRoomResponse::decode(answer.bytes().clone()).expect("our own bytes").document)
+    Some(
+        GetRoomResponse::decode(answer.bytes().clone())
+            .expect("our own bytes")
+            .document,
+    )
 }
 
 #[tokio::test]
@@ -77,12 +100,16 @@ async fn only_signed_and_newer_documents_are_served() {
     let forged = room(2, Phase::Open).sign(&key(8));
     it.rooms.take(&entries(&forged, 2));
     assert_eq!(served(&it), Some(first.clone()), "signed with another key");
-    it.rooms.take(&entries(&room(1, Phase::Open).sign(&it.key), 3));
+    it.rooms
+        .take(&entries(&room(1, Phase::Open).sign(&it.key), 3));
     assert_eq!(served(&it), Some(first), "not newer");
     let second = room(2, Phase::Open).sign(&it.key);
     it.rooms.take(&entries(&second, 4));
     assert_eq!(served(&it), Some(second.clone()));
-    let redrawn = Room { final_seed: "22".repeat(32), ..room(3, Phase::Open) };
+    let redrawn = Room {
+        final_seed: "22".repeat(32),
+        ..room(3, Phase::Open)
+    };
     it.rooms.take(&entries(&redrawn.sign(&it.key), 5));
     assert_eq!(served(&it), Some(second.clone()), "the draw never changes");
     it.rooms.take(&BTreeMap::new());
@@ -92,11 +119,19 @@ async fn only_signed_and_newer_documents_are_served() {
 #[tokio::test]
 async fn admission_follows_the_frontier_by_the_monotonic_clock() {
     let it = setup();
-    it.rooms.take(&entries(&room(1, Phase::Open).sign(&it.key), 1));
+    it.rooms
+        .take(&entries(&room(1, Phase::Open).sign(&it.key), 1));
     let document = room(1, Phase::Open);
     let place = (0u128..)
-        .map(|n| Place { bucket: 0, ticket: DrawTicket(n.to_be_bytes()) })
-        .find(|place| document.ordinal(place).is_some_and(|o| (900..1_000).contains(&o)))
+        .map(|n| Place {
+            bucket: 0,
+            ticket: DrawTicket(n.to_be_bytes()),
+        })
+        .find(|place| {
+            document
+                .ordinal(place)
+                .is_some_and(|o| (900..1_000).contains(&o))
+        })
         .expect("somebody stands there");
     let permit = Permit {
         person: PersonId::from_bytes([1; 16]),
@@ -113,7 +148,10 @@ async fn admission_follows_the_frontier_by_the_monotonic_clock() {
     assert!(!it.rooms.admits(&text));
     it.clock.advance(Duration::from_secs(1));
     assert!(it.rooms.admits(&text), "1,000 people a second have gone in");
-    assert!(!it.rooms.admits(&permit.sign(&key(8))), "not identity's word");
+    assert!(
+        !it.rooms.admits(&permit.sign(&key(8))),
+        "not identity's word"
+    );
     it.clock.advance(Duration::from_secs(700));
     assert!(!it.rooms.admits(&text), "expired");
 }

@@ -112,9 +112,14 @@ fn every_claim_is_needed_and_must_make_sense() {
 fn times_are_judged_by_our_clock_to_the_second() {
     let world = world();
     let skew = 30;
+    let aged = |expires: i64| {
+        let mut claims = with("iat", json!(NOW - 100));
+        claims["exp"] = json!(expires);
+        claims
+    };
     for (claims, expected) in [
-        (with("exp", json!(NOW - skew)), Err(Rejected::Expired)),
-        (with("exp", json!(NOW - skew + 1)), Ok(())),
+        (aged(NOW - skew), Err(Rejected::Expired)),
+        (aged(NOW - skew + 1), Ok(())),
         (with("nbf", json!(NOW + skew)), Ok(())),
         (with("nbf", json!(NOW + skew + 1)), Err(Rejected::NotYet)),
         (with("iat", json!(NOW + skew)), Ok(())),

@@ -8,6 +8,12 @@ mod faults;
 mod ledger;
 #[path = "../tests/simulation/people.rs"]
 mod people;
+#[path = "../tests/simulation/shell.rs"]
+mod shell;
+#[path = "../tests/simulation/statements.rs"]
+mod statements;
+#[path = "../tests/simulation/weather.rs"]
+mod weather;
 #[path = "../tests/simulation/world.rs"]
 mod world;
 

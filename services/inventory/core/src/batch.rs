@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{Op, Refusal, SlotId, SlotPair, Timestamp, Verdict};
 
-use crate::effects::{
-    Alarm, AskId, BatchFailure, Effect, Effects, SlotCount, SlotLeft, Stop,
-};
+use crate::effects::{Alarm, AskId, BatchFailure, Effect, Effects, SlotCount, SlotLeft, Stop};
 use crate::pending::{Stage, Want, person_key, request_key};
 use crate::shard::{Doubt, Phase, Shard, publish, refused};
 use crate::slot::Tick;

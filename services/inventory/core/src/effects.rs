@@ -1,9 +1,7 @@
 //! What goes into a shard and what comes out of it.
 
 use domain::command::BodyHash;
-use domain::{
-    CampaignId, Epoch, Op, PersonId, Recorded, RequestId, SlotId, SlotState, Verdict,
-};
+use domain::{CampaignId, Epoch, Op, PersonId, Recorded, RequestId, SlotId, SlotState, Verdict};
 
 /// Names one ask until its answer; unique while the shard lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -104,8 +104,7 @@ impl Shard {
         let asks = self.in_flight_asks().len();
         assert!(asks <= self.limits.batch_ops_max, "batch of {asks} ops");
         assert!(self.asks.len() <= self.limits.queue_ops_max);
-        if let (Phase::Serving | Phase::Reapplying, Some(statement)) =
-            (self.phase, &self.in_flight)
+        if let (Phase::Serving | Phase::Reapplying, Some(statement)) = (self.phase, &self.in_flight)
         {
             assert_eq!(
                 statement.seq,

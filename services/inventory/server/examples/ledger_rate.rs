@@ -1,8 +1,12 @@
 //! How many ops a second the PostgreSQL ledger decides, by batch size, spread over many slots and on one.
 //!
-//! Starts a PostgreSQL of its own with fsync on, or uses the empty database named by the first argument.
+//! Starts a PostgreSQL of its own with fsync on; with `--no-fsync` without it, with a URL uses that empty database.
 
-#![expect(clippy::print_stdout, reason = "a measuring program for people")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measuring program: it prints for people and reads the real clock"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use std::time::{Duration, Instant};
 use domain::campaign::{BookingRules, DoseInterval};
 use domain::command::BodyHash;
 use domain::{
-    Action, BookingId, CampaignId, Claimant, ClaimVersion, Epoch, Op, PersonId, RequestId, Serial,
+    Action, BookingId, CampaignId, ClaimVersion, Claimant, Epoch, Op, PersonId, RequestId, Serial,
     ShardId, SlotId, SlotPair, Timestamp, Verdict,
 };
 use inventory::ledger::postgres::{PostgresConfig, PostgresLedger};
@@ -30,8 +34,9 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let own = match std::env::args().nth(1) {
-        Some(url) => Err(url),
         None => Ok(postgres::start_with(true, &["max_wal_size=4GB"])),
+        Some(flag) if flag == "--no-fsync" => Ok(postgres::start()),
+        Some(url) => Err(url),
     };
     let url = match &own {
         Ok(server) => server.create_database(),
@@ -41,14 +46,24 @@ async fn main() -> Result<(), Error> {
     ledger.migrate().await?;
     ledger.ensure_shards(3).await?;
     supply(&ledger).await?;
-    println!("{:<22}{:>8}{:>12}{:>12}{:>14}", "what", "batch", "ops/s", "us/op", "ms/batch");
+    println!(
+        "{:<22}{:>8}{:>12}{:>12}{:>14}",
+        "what", "batch", "ops/s", "us/op", "ms/batch"
+    );
     for batch in BATCHES {
         measure(&ledger, "book, spread", &[0], batch, Kind::Book).await?;
     }
     for batch in [256, 512] {
         measure(&ledger, "book, one hot slot", &[1], batch, Kind::Book).await?;
         measure(&ledger, "book, two shards", &[0, 2], batch, Kind::Book).await?;
-        measure(&ledger, "hold, then confirm", &[0], batch, Kind::HoldConfirm).await?;
+        measure(
+            &ledger,
+            "hold, then confirm",
+            &[0],
+            batch,
+            Kind::HoldConfirm,
+        )
+        .await?;
     }
     Ok(())
 }

@@ -25,25 +25,25 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const DUEL_PAUSE: Duration = Duration::from_millis(300);
 
 /// What the region's manager works with.
-pub struct RegionParts {
+pub(crate) struct RegionParts {
     /// The region.
-    pub region: RegionId,
+    pub(crate) region: RegionId,
     /// How many shards it has.
-    pub shards: u32,
+    pub(crate) shards: u32,
     /// Its ledger.
-    pub ledger: Arc<dyn Ledger>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     /// Its capacity leases.
-    pub leases: Leases,
+    pub(crate) leases: Leases,
     /// The owners of the process.
-    pub owners: Owners,
+    pub(crate) owners: Owners,
     /// Who does not answer.
-    pub probes: Probes,
+    pub(crate) probes: Probes,
     /// The clocks.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Where owners' tasks belong.
-    pub tasks: Tasks,
+    pub(crate) tasks: Tasks,
 }
 
 struct Running {
@@ -63,7 +63,7 @@ struct Region {
 }
 
 /// Runs until the process drains and every shard is given away.
-pub async fn run(parts: RegionParts, drain: Drain) {
+pub(crate) async fn run(parts: RegionParts, drain: Drain) {
     let (exits, mut exited) = mpsc::unbounded_channel();
     let mut leases = parts.leases.clone();
     let mut region = Region {

@@ -20,7 +20,7 @@ const READ_MAX: u32 = 2_000;
 const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells the owners of this process what others changed in their slots.
-pub async fn follow_outbox(region: RegionId, ledger: Arc<dyn Ledger>, owners: Owners, drain: Drain) {
+pub(crate) async fn follow_outbox(region: RegionId, ledger: Arc<dyn Ledger>, owners: Owners, drain: Drain) {
     let mut every = tokio::time::interval(READ_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut cursor: Option<OutboxCursor> = None;
@@ -62,7 +62,7 @@ fn tell(region: &RegionId, owners: &Owners, slots: Vec<SlotState>) {
 }
 
 /// Stores what this process saw of rooms, so that a successor starts from it.
-pub async fn remember_rooms(
+pub(crate) async fn remember_rooms(
     region: RegionId,
     ledger: Arc<dyn Ledger>,
     admission: Admission,

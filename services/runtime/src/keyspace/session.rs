@@ -224,3 +224,38 @@ impl SessionCore {
 
 /// Longer than any process lives, short enough to be added to an instant.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn deadline_counts_even_if_no_task_runs_to_note_it() {
+        let core = SessionCore::new(1, MINUTE);
+        let session = Session::new(Arc::clone(&core));
+        assert!(!session.alive() && session.lease_id().is_none());
+        core.granted(7, Some(now() + MINUTE));
+        assert!(session.alive());
+        assert_eq!(session.lease_at(1).ok(), Some(7));
+        core.deadline.set(now());
+        assert!(!session.alive());
+        assert!(matches!(session.lease_at(1), Err(Fault::SessionLost)));
+        core.renewed(now() + MINUTE);
+        assert!(session.alive());
+    }
+
+    #[test]
+    fn generation_rises_with_each_grant_only() {
+        let core = SessionCore::new(1, MINUTE);
+        let session = Session::new(Arc::clone(&core));
+        assert_eq!(session.generation(), 0);
+        assert_eq!(core.granted(7, None), 1);
+        core.renewed(now() + MINUTE);
+        core.lost();
+        assert_eq!(session.generation(), 1);
+        assert_eq!(core.granted(8, None), 2);
+        assert_eq!((session.generation(), session.lease_id()), (2, Some(8)));
+    }
+}

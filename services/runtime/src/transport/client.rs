@@ -242,6 +242,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use tonic::Code;
+    use tonic::body::Body;
 
     use super::*;
     use crate::transport::Listener;
@@ -290,9 +291,8 @@ mod tests {
             .expect("a free port");
         let address = unused.local_addr().to_string();
         drop(unused);
-        let mut channel = connect(&address, None, &ClientSettings::default()).expect("an address");
-        let error = channel
-            .call(http::Request::new(tonic::body::Body::empty()))
+        let channel = connect(&address, None, &ClientSettings::default()).expect("an address");
+        let error = tower::ServiceExt::oneshot(channel, http::Request::new(Body::empty()))
             .await
             .map_err(|error| Status::from_error(error.into()))
             .expect_err("nobody listens");

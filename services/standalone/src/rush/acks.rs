@@ -4,7 +4,7 @@ use domain::{BookingId, ClaimVersion, RequestId, SlotId};
 
 /// What was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A booking, at once or by confirming a hold.
     Booked,
     /// A hold.
@@ -17,7 +17,7 @@ pub enum Kind {
 
 /// One acknowledgement.
 #[derive(Clone, Copy, Debug)]
-pub struct Ack {
+pub(crate) struct Ack {
     /// The person, as the permit names them.
     pub person: [u8; 16],
     /// The region's number in the rush.

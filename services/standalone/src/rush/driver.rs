@@ -18,7 +18,7 @@ use super::{Rush, bar, group};
 use crate::population::spread;
 
 /// What a rush left behind, as its clients saw it.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Counts and latencies.
     pub stats: Stats,
     /// Everything acknowledged, in the order of each person.
@@ -32,7 +32,7 @@ pub struct Outcome {
 impl Outcome {
     /// What the terminal shows.
     #[must_use]
-    pub fn summary(&self, issuing: &Stats) -> String {
+    pub(crate) fn summary(&self, issuing: &Stats) -> String {
         let booked = self.acks.iter().filter(|ack| ack.kind == Kind::Booked).count() as u64;
         let rate = booked as f64 / self.took.as_secs_f64().max(0.001);
         let mut text = format!(
@@ -54,7 +54,7 @@ impl Outcome {
 }
 
 /// Runs everybody from the opening on until nobody tries any more.
-pub async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Outcome> {
     let drivers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     let people = rush.population.people();
     let bar = bar(people, "people")?;

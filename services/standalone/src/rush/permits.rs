@@ -22,7 +22,7 @@ const AUDIENCE: &str = "doseline";
 const TRIES: u32 = 60;
 
 /// Everybody's permit, by number.
-pub struct Store {
+pub(crate) struct Store {
     file: File,
     /// Where each permit begins; one more at the end.
     offsets: Vec<u64>,
@@ -30,7 +30,7 @@ pub struct Store {
 
 impl Store {
     /// The permit of a person.
-    pub fn permit(&self, number: u64) -> anyhow::Result<String> {
+    pub(crate) fn permit(&self, number: u64) -> anyhow::Result<String> {
         let at = usize::try_from(number)?;
         let (from, to) = (self.offsets[at], self.offsets[at + 1]);
         let mut text = vec![0; usize::try_from(to - from)?];
@@ -40,7 +40,7 @@ impl Store {
 }
 
 /// Asks for everybody's permit.
-pub async fn issue(rush: &Arc<Rush>) -> anyhow::Result<(Store, Stats)> {
+pub(crate) async fn issue(rush: &Arc<Rush>) -> anyhow::Result<(Store, Stats)> {
     let people = rush.population.people();
     let provider = Arc::new(Provider::load_or_create(&rush.args.data.join("development"))?);
     std::fs::create_dir_all(&rush.args.report)?;

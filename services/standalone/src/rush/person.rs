@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a person is about to do, kept between tries.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     intents: u32,
     slots: Vec<String>,
     request: Option<Uuid>,
@@ -42,7 +42,7 @@ pub struct Plan {
 }
 
 /// One call and how it ended.
-pub struct Called1 {
+pub(crate) struct Called1 {
     /// Which.
     pub call: Call,
     /// `OK` or the reason.
@@ -56,7 +56,7 @@ pub struct Called1 {
 }
 
 /// What a person did this time.
-pub struct Acted {
+pub(crate) struct Acted {
     /// The person.
     pub number: u64,
     /// What is to be kept if they come again.
@@ -108,7 +108,7 @@ fn habit(number: u64, seed: u64) -> Habit {
 }
 
 /// Does what the person does now.
-pub async fn act(
+pub(crate) async fn act(
     rush: Arc<Rush>,
     store: Arc<Store>,
     number: u64,

@@ -3,28 +3,28 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use jiff::{ToSpan as _, Zoned};
+use jiff::ToSpan as _;
 use proto::admin::{ClinicSpec, SlotSpec, StockSpec};
 
 use crate::population::{Population, spread};
 
 const CAPACITIES: &str = include_str!("../../data/clinic-capacity-2021-05.csv");
 /// The vaccine given; its name says that nothing here is a real product.
-pub const VACCINE: &str = "demo-mrna";
+pub(crate) const VACCINE: &str = "demo-mrna";
 /// Start times of a clinic's day.
 const HOURS: [i8; 4] = [9, 11, 13, 15];
 /// Days until the first appointments.
 const LEAD_DAYS: i32 = 7;
 /// Days from the first dose to the second.
-pub const INTERVAL_DAYS: i32 = 28;
+pub(crate) const INTERVAL_DAYS: i32 = 28;
 /// Of every so many places for a first dose there is one for a second.
 const SECOND_DOSE_EVERY: u32 = 10;
 
 /// A region's clinics.
-pub type Plan = BTreeMap<String, Vec<ClinicSpec>>;
+pub(crate) type Plan = BTreeMap<String, Vec<ClinicSpec>>;
 
 /// Clinics whose places for a first dose add up to `share` of the people of each district.
-pub fn clinics(population: &Population, share: f64, today: Date) -> anyhow::Result<Plan> {
+pub(crate) fn clinics(population: &Population, share: f64, today: Date) -> anyhow::Result<Plan> {
     let sizes = sizes()?;
     let mut plan = Plan::new();
     let mut drawn = 0u64;
@@ -104,14 +104,11 @@ fn sizes() -> anyhow::Result<Vec<u32>> {
 
 /// Today where the clinics are.
 #[must_use]
-pub fn today() -> Date {
-    let utc = Zoned::from(runtime_now().to_zoned(jiff::tz::TimeZone::UTC));
-    utc.saturating_add(9.hours()).date()
-}
-
-fn runtime_now() -> jiff::Timestamp {
+pub(crate) fn today() -> Date {
     let now = runtime::Clock::system().wall();
-    jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    let now = jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    // Korea is nine hours ahead all year.
+    jiff::tz::Offset::constant(9).to_datetime(now).date()
 }
 
 #[cfg(test)]

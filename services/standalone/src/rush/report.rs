@@ -18,7 +18,7 @@ th,td{text-align:right;padding:.3rem .6rem;border-bottom:1px solid #d8dee4}th:fi
 .bar{background:#dfe5ec;height:.8rem}.bar i{display:block;background:#2456a6;height:.8rem}figcaption{color:#57606a;font-size:.9rem}";
 
 /// Writes `rush.html` and `rush.json` into a folder.
-pub fn write(
+pub(crate) fn write(
     folder: &Path,
     rush: &Rush,
     issuing: &Stats,

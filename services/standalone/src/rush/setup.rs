@@ -16,14 +16,14 @@ use super::{Rush, bar, group, say};
 use crate::population;
 
 /// The cohort's id.
-pub const COHORT: &str = "fifties";
+pub(crate) const COHORT: &str = "fifties";
 /// Clinics in one call.
 const CLINICS_A_CALL: usize = 50;
 /// How long gateways may take to show what was applied.
 const SHOWN_WITHIN: Duration = Duration::from_secs(120);
 
 /// Applies the campaign and the clinics of every region.
-pub async fn apply(rush: &Rush) -> anyhow::Result<Plan> {
+pub(crate) async fn apply(rush: &Rush) -> anyhow::Result<Plan> {
     let args = &rush.args;
     let today = plan::today();
     let (born_from, born_to) = population::birth_dates();
@@ -69,13 +69,13 @@ pub async fn apply(rush: &Rush) -> anyhow::Result<Plan> {
 }
 
 /// First-dose capacities of all slots.
-pub fn places(plan: &Plan) -> impl Iterator<Item = u32> {
+pub(crate) fn places(plan: &Plan) -> impl Iterator<Item = u32> {
     let slots = plan.values().flatten().flat_map(|clinic| &clinic.slots);
     slots.filter(|slot| slot.dose == 1).map(|slot| slot.capacity)
 }
 
 /// Waits until every gateway shows slots of every region.
-pub async fn wait_for_slots(rush: &Rush, plan: &Plan) -> anyhow::Result<()> {
+pub(crate) async fn wait_for_slots(rush: &Rush, plan: &Plan) -> anyhow::Result<()> {
     let begun = std::time::Instant::now();
     let bar = bar((plan.len() * rush.channels.len()) as u64, "gateways")?;
     for channel in &rush.channels {
@@ -104,7 +104,7 @@ pub async fn wait_for_slots(rush: &Rush, plan: &Plan) -> anyhow::Result<()> {
 }
 
 /// Opens the doors for everybody at once; returns how many wait.
-pub async fn open_room(rush: &Rush) -> anyhow::Result<u64> {
+pub(crate) async fn open_room(rush: &Rush) -> anyhow::Result<u64> {
     let channel = rush.args.tls.channel(&rush.args.identity_admin)?;
     let request = OpenRoomRequest {
         campaign: rush.args.campaign.clone(),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// Width of a step of the time line.
-pub const STEP: Duration = Duration::from_millis(250);
+pub(crate) const STEP: Duration = Duration::from_millis(250);
 /// Latencies above it are counted as it.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
 
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Call {
+pub(crate) enum Call {
     /// IdentityService.IssuePermit.
     IssuePermit,
     /// AvailabilityService.ListSlots.
@@ -32,7 +32,7 @@ pub enum Call {
 impl Call {
     /// The method's name.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::IssuePermit => "IssuePermit",
             Self::ListSlots => "ListSlots",
@@ -47,7 +47,7 @@ impl Call {
 
 /// One call's outcomes.
 #[derive(Clone)]
-pub struct CallStats {
+pub(crate) struct CallStats {
     /// By reason; `OK` for a yes.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// From the due instant to the answer, in microseconds.
@@ -67,7 +67,7 @@ impl Default for CallStats {
 
 /// Everything counted by one driver, or all of them together.
 #[derive(Clone, Default)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// By call.
     pub calls: BTreeMap<Call, CallStats>,
     /// Bookings and refusals in each step since the opening.
@@ -82,7 +82,7 @@ pub struct Stats {
 
 impl Stats {
     /// Counts a call.
-    pub fn call(&mut self, call: Call, outcome: &'static str, from_due: Duration, from_sent: Duration) {
+    pub(crate) fn call(&mut self, call: Call, outcome: &'static str, from_due: Duration, from_sent: Duration) {
         let stats = self.calls.entry(call).or_default();
         *stats.outcomes.entry(outcome).or_default() += 1;
         let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -91,7 +91,7 @@ impl Stats {
     }
 
     /// Counts a booking or a refusal on the time line.
-    pub fn mark(&mut self, since_opening: Duration, booked: bool) {
+    pub(crate) fn mark(&mut self, since_opening: Duration, booked: bool) {
         let step = usize::try_from(since_opening.as_millis() / STEP.as_millis()).unwrap_or(0);
         if self.line.len() <= step {
             self.line.resize(step + 1, (0, 0));
@@ -101,12 +101,12 @@ impl Stats {
     }
 
     /// Counts an answer that should not have been.
-    pub fn broke(&mut self, what: &'static str) {
+    pub(crate) fn broke(&mut self, what: &'static str) {
         *self.broken.entry(what).or_default() += 1;
     }
 
     /// Adds another driver's counts.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for (call, stats) in &other.calls {
             let mine = self.calls.entry(*call).or_default();
             for (outcome, count) in &stats.outcomes {
@@ -130,15 +130,9 @@ impl Stats {
         }
     }
 
-    /// How often a call ended in an outcome.
-    #[must_use]
-    pub fn count(&self, call: Call, outcome: &str) -> u64 {
-        self.calls.get(&call).and_then(|stats| stats.outcomes.get(outcome)).copied().unwrap_or(0)
-    }
-
     /// A table of all calls.
     #[must_use]
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut table = format!(
             "{:<14} {:>9} {:>9} {:>9} {:>9} {:>9}  outcomes (latency from due, ms)\n",
             "call", "count", "p50", "p90", "p99", "max"

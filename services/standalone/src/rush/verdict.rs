@@ -20,7 +20,7 @@ use facts::{Facts, Place};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Whether the ledgers were read at all.
     pub verified: bool,
     /// People beyond a slot's capacity.
@@ -46,18 +46,19 @@ pub struct Verdict {
 impl Verdict {
     /// Whether everything held.
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.verified
             && self.oversold + self.lost + self.doubled + self.without_permit + self.miscounted + self.broken == 0
     }
 
     /// What the terminal shows.
-    pub fn told(&self) -> anyhow::Result<String> {
+    #[must_use]
+    pub(crate) fn told(&self) -> String {
         if !self.verified {
-            return Ok("verdict: NOT VERIFIED (name every region's --ledger, and --people)".to_owned());
+            return "verdict: NOT VERIFIED (name every region's --ledger, and --people)".to_owned();
         }
         let word = if self.holds() { "HOLDS" } else { "BROKEN" };
-        Ok(format!(
+        format!(
             "verdict, from the ledgers: {word}\n\
              \x20 oversold                       {}\n\
              \x20 acknowledged and lost          {}\n\
@@ -74,12 +75,12 @@ impl Verdict {
             self.broken,
             group(self.booked),
             group(self.unanswered),
-        ))
+        )
     }
 }
 
 /// Reads the ledgers and judges.
-pub async fn judge(rush: &Rush, outcome: &Outcome) -> anyhow::Result<Verdict> {
+pub(crate) async fn judge(rush: &Rush, outcome: &Outcome) -> anyhow::Result<Verdict> {
     let broken = outcome.stats.broken.values().sum();
     let (Some(people), false) = (&rush.args.people, rush.args.ledgers.is_empty()) else {
         return Ok(Verdict { broken, ..Verdict::default() });

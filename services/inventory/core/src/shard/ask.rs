@@ -159,7 +159,10 @@ impl Shard {
     pub(crate) fn return_places(&mut self, wants: Option<SlotPair>) {
         for slot in wants.into_iter().flat_map(SlotPair::iter) {
             if let Some(known) = self.slots.get_mut(&slot) {
-                assert!(known.taken > 0, "slot {slot} got a place back that nobody took");
+                assert!(
+                    known.taken > 0,
+                    "slot {slot} got a place back that nobody took"
+                );
                 known.taken -= 1;
             }
         }

@@ -38,8 +38,8 @@ impl Shard {
             self.id,
             self.epoch
         );
-        let went_back = prev_epoch < self.epoch
-            || (prev_epoch == self.epoch && prev_seq < self.committed);
+        let went_back =
+            prev_epoch < self.epoch || (prev_epoch == self.epoch && prev_seq < self.committed);
         if went_back && doubt != Doubt::Regressed {
             self.regressed(prev_epoch, Some(prev_seq), effects);
         }
@@ -50,7 +50,13 @@ impl Shard {
         self.begin_epoch(epoch);
 
         let reapplying = !self.reapply.left.is_empty()
-            || matches!(doubtful, Some(InFlight { work: Work::Reapply(_), .. }));
+            || matches!(
+                doubtful,
+                Some(InFlight {
+                    work: Work::Reapply(_),
+                    ..
+                })
+            );
         let mut again = Vec::new();
         if let Some(statement) = doubtful {
             match statement.work {
@@ -82,10 +88,12 @@ impl Shard {
     }
 
     fn read_verdicts(&mut self, asks: Vec<AskId>, effects: &mut Effects) {
-        let keys = asks.iter().filter_map(|ask| match &self.asks.get(ask)?.want {
-            Want::Op(op) => Some(request_key(op)),
-            Want::Reserve(_) => None,
-        });
+        let keys = asks
+            .iter()
+            .filter_map(|ask| match &self.asks.get(ask)?.want {
+                Want::Op(op) => Some(request_key(op)),
+                Want::Reserve(_) => None,
+            });
         effects.push(Effect::ReadVerdicts {
             keys: keys.collect(),
         });

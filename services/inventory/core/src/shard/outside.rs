@@ -40,11 +40,7 @@ impl Shard {
     /// The ledger's state at some moment, which may be long ago: it can only make memory more pessimistic, and counts
     /// under way since before are then no longer believed in full either. Whatever else differs is read again, with
     /// a ticket. A slot that is not in memory stays out of it: this may have been read before our epoch began.
-    pub(super) fn slots_changed(
-        &mut self,
-        slots: &[SlotState],
-        effects: &mut Effects,
-    ) {
+    pub(super) fn slots_changed(&mut self, slots: &[SlotState], effects: &mut Effects) {
         let mut news = Vec::new();
         for state in slots {
             let count = SlotCount::of(state);

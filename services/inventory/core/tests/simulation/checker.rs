@@ -32,6 +32,7 @@ pub(crate) struct Checker {
     last_commit: BTreeMap<ShardId, (Epoch, u64)>,
     writers: BTreeMap<(ShardId, Epoch), OwnerId>,
     regressed: bool,
+    told_lost: BTreeMap<OwnerId, usize>,
     pub(crate) answers: u64,
     pub(crate) refusals: BTreeMap<Refusal, u64>,
 }
@@ -57,7 +58,10 @@ impl Checker {
 
     pub(crate) fn epoch_given(&mut self, shard: ShardId, epoch: Epoch, owner: OwnerId) {
         let writer = *self.writers.entry((shard, epoch)).or_insert(owner);
-        assert_eq!(writer, owner, "epoch {epoch} of shard {shard} has two writers");
+        assert_eq!(
+            writer, owner,
+            "epoch {epoch} of shard {shard} has two writers"
+        );
     }
 
     pub(crate) fn committed(
@@ -68,7 +72,11 @@ impl Checker {
     ) {
         let Written { shard, epoch, seq } = written;
         let writer = self.writers.get(&(shard, epoch));
-        assert_eq!(writer, Some(&owner), "shard {shard} epoch {epoch}: a stranger wrote");
+        assert_eq!(
+            writer,
+            Some(&owner),
+            "shard {shard} epoch {epoch}: a stranger wrote"
+        );
         let last = self.last_commit.insert(shard, (epoch, seq));
         if let Some((last_epoch, last_seq)) = last {
             let next = if last_epoch == epoch { last_seq + 1 } else { 1 };
@@ -87,8 +95,14 @@ impl Checker {
         verdict: &Verdict,
         ledger: &Ledger,
     ) {
-        let attempt = self.attempts.get_mut(&(owner, ask)).expect("somebody asked");
-        assert!(attempt.verdict.is_none(), "ask {ask:?} of owner {owner} answered twice");
+        let attempt = self
+            .attempts
+            .get_mut(&(owner, ask))
+            .expect("somebody asked");
+        assert!(
+            attempt.verdict.is_none(),
+            "ask {ask:?} of owner {owner} answered twice"
+        );
         attempt.verdict = Some(verdict.clone());
         self.answers += 1;
         let Attempt { key, hash, .. } = attempt.clone();
@@ -100,8 +114,15 @@ impl Checker {
             Verdict::Done(answer) | Verdict::Exists(answer) => {
                 if !self.regressed {
                     let row = row.expect("acknowledged what is not in the ledger");
-                    assert_eq!((&row.answer, row.hash), (answer, hash), "another answer than recorded");
-                    let first = self.acked.entry(key.clone()).or_insert_with(|| answer.clone());
+                    assert_eq!(
+                        (&row.answer, row.hash),
+                        (answer, hash),
+                        "another answer than recorded"
+                    );
+                    let first = self
+                        .acked
+                        .entry(key.clone())
+                        .or_insert_with(|| answer.clone());
                     assert_eq!(first, answer, "two answers to one request");
                 }
                 if matches!(verdict, Verdict::Done(_)) {
@@ -127,27 +148,42 @@ impl Checker {
     }
 
     /// An owner says that it brought the ledger forward again.
-    pub(crate) fn reapplied(&self, owner: OwnerId, lost: usize, ledger: &Ledger) {
+    pub(crate) fn reapplied(&mut self, owner: OwnerId, lost: usize, ledger: &Ledger) {
+        let told = self.told_lost.entry(owner).or_insert(0);
+        *told += lost;
+        let lost = *told;
         let Some(done) = self.done_by.get(&owner) else {
             return;
         };
-        let missing = done.iter().filter(|key| !ledger.requests.contains_key(*key));
+        let missing = done
+            .iter()
+            .filter(|key| !ledger.requests.contains_key(*key));
         let missing = missing.count();
-        assert!(missing <= lost, "{missing} acknowledged requests missing, {lost} reported");
+        assert!(
+            missing <= lost,
+            "{missing} acknowledged requests missing, {lost} reported"
+        );
     }
 
     pub(crate) fn ledger_holds(ledger: &Ledger) {
         let mut booked: BTreeMap<SlotId, u32> = BTreeMap::new();
         for claim in ledger.claims.values() {
             let active = claim.state != ClaimState::Free;
-            assert_eq!(active, !claim.slots.is_empty(), "a claim without slots, or slots without one");
+            assert_eq!(
+                active,
+                !claim.slots.is_empty(),
+                "a claim without slots, or slots without one"
+            );
             for slot in &claim.slots {
                 *booked.entry(*slot).or_insert(0) += 1;
             }
         }
         for (slot, state) in &ledger.slots {
             let counted = booked.get(slot).copied().unwrap_or(0);
-            assert_eq!(state.booked, counted, "slot {slot}: booked and claims differ");
+            assert_eq!(
+                state.booked, counted,
+                "slot {slot}: booked and claims differ"
+            );
             assert!(state.booked <= state.capacity, "slot {slot} is oversold");
         }
     }
@@ -166,6 +202,11 @@ impl Checker {
             assert!(
                 memory.booked + taken + reserved >= state.booked,
                 "slot {slot}: memory {memory:?} + {taken} + {reserved} under the ledger's {state:?}"
+            );
+            let spoken_for = memory.booked + memory.taken + memory.reserved;
+            assert!(
+                memory.left == 0 || memory.left + spoken_for <= memory.capacity,
+                "slot {slot}: {memory:?} gives places away twice"
             );
             assert!(
                 memory.taken >= taken && memory.reserved >= reserved,
@@ -198,7 +239,11 @@ impl Checker {
                     Some(Verdict::Refused { refusal, .. }) if refusal != Refusal::NotOwner
                 );
                 let same = attempt.key == *key && attempt.hash == row.hash;
-                assert!(!same || !refused, "an attempt that was refused wrote: {:?}", attempt.verdict);
+                assert!(
+                    !same || !refused,
+                    "an attempt that was refused wrote: {:?}",
+                    attempt.verdict
+                );
             }
         }
     }

@@ -5,6 +5,9 @@ mod checker;
 mod faults;
 mod ledger;
 mod people;
+mod shell;
+mod statements;
+mod weather;
 mod world;
 
 use std::panic::catch_unwind;
@@ -30,8 +33,12 @@ fn no_world_oversells_loses_or_answers_twice() {
             }
             total
         };
-        let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(move || part(first))).collect();
-        let parts = threads.into_iter().map(|it| it.join().expect("its seed is printed above"));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|first| scope.spawn(move || part(first)))
+            .collect();
+        let parts = threads
+            .into_iter()
+            .map(|it| it.join().expect("its seed is printed above"));
         parts.collect::<Vec<_>>()
     });
     // A simulation in which nothing happens proves nothing.

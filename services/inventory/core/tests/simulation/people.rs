@@ -142,39 +142,31 @@ impl People {
         };
         let mut booking = [1; 16];
         booking[..8].copy_from_slice(&number.to_be_bytes());
-        let booking = BookingId::from_bytes(booking);
-        let last = person.last.as_ref().map(|it| (it.done, it.booking));
-        let side = |booking, to: Option<SlotId>| {
-            let op = SideOp {
-                person: (self.campaign.clone(), person.id),
-                request,
-                hash,
-                claim_version: version,
-                booking,
-                to,
-            };
-            Intent::Side(to.map(shard_of), op)
-        };
-        let (shard, action) = match last {
-            Some((Done::Held, hold)) if rng.chance(700) => {
-                let shard = person.last.as_ref().map_or(ShardId(0), |it| shard_of(it.slots.first));
+        let fresh = BookingId::from_bytes(booking);
+        let last = person.last.as_ref();
+        let (shard, action) = match last.map(|it| (it.done, it.booking, it.slots.first)) {
+            Some((Done::Held, hold, slot)) if rng.chance(700) => {
                 let release = rng.chance(300);
-                (shard, if release { Action::Release { hold } } else { Action::Confirm { hold } })
-            }
-            Some((Done::Booked | Done::Confirmed | Done::Moved, booking)) if rng.chance(800) => {
-                let to = rng.chance(500).then(|| SlotId(1 + rng.below(9)));
-                return side(booking, to);
-            }
-            _ => {
-                let slots = some_slots(rng);
-                let ttl = Duration::from_millis(20 + rng.below(1_500));
-                let shard = shard_of(slots.first);
-                if rng.chance(500) {
-                    (shard, Action::Book { slots, booking })
+                let action = if release {
+                    Action::Release { hold }
                 } else {
-                    (shard, Action::Hold { slots, booking, ttl })
-                }
+                    Action::Confirm { hold }
+                };
+                (shard_of(slot), action)
             }
+            Some((Done::Booked | Done::Confirmed | Done::Moved, booking, _)) if rng.chance(800) => {
+                let to = rng.chance(500).then(|| SlotId(1 + rng.below(9)));
+                let op = SideOp {
+                    person: (self.campaign.clone(), person.id),
+                    request,
+                    hash,
+                    claim_version: version,
+                    booking,
+                    to,
+                };
+                return Intent::Side(to.map(shard_of), op);
+            }
+            _ => some_slots(rng, fresh),
         };
         let claimant = Claimant {
             campaign: self.campaign.clone(),
@@ -194,15 +186,26 @@ impl People {
 }
 
 /// Clinic 1 has slots 1 to 5, clinic 2 has 6 to 8; there is no slot 9. Those divisible by three are second doses.
-fn some_slots(rng: &mut Rng) -> SlotPair {
-    match rng.below(10) {
+fn some_slots(rng: &mut Rng, booking: BookingId) -> (ShardId, Action) {
+    let slots = match rng.below(10) {
         0 => SlotPair::two(SlotId(1), SlotId(3)),
         1 => SlotPair::two(SlotId(2), SlotId(3)),
         2 => SlotPair::two(SlotId(7), SlotId(6)),
         3 => SlotPair::two(SlotId(1), SlotId(6)),
         4..=6 => SlotPair::one(SlotId(1 + rng.below(2))),
         _ => SlotPair::one(SlotId(1 + rng.below(9))),
-    }
+    };
+    let ttl = Duration::from_millis(20 + rng.below(1_500));
+    let action = if rng.chance(500) {
+        Action::Book { slots, booking }
+    } else {
+        Action::Hold {
+            slots,
+            booking,
+            ttl,
+        }
+    };
+    (shard_of(slots.first), action)
 }
 
 fn shard_of(slot: SlotId) -> ShardId {
@@ -213,7 +216,11 @@ fn send(person: PersonIndex, intent: Intent, world: &mut World) {
     match intent {
         Intent::Op(shard, op) => {
             // A gateway with an old route asks the wrong shard at times.
-            let shard = if world.rng.chance(10) { ShardId(1 - shard.0) } else { shard };
+            let shard = if world.rng.chance(10) {
+                ShardId(1 - shard.0)
+            } else {
+                shard
+            };
             if let Some(owner) = world.somebody_of(shard) {
                 world.after(1, 40, Event::Ask { owner, person, op });
             }

@@ -69,7 +69,8 @@ CREATE TABLE claim (
     booking     uuid,
     first_slot  bigint,
     second_slot bigint,
-    PRIMARY KEY (campaign, person),
+    -- The person first: nearly every comparison on the way down the index ends with it.
+    PRIMARY KEY (person, campaign),
     CHECK (state IN ('FREE', 'HELD', 'BOOKED', 'SURRENDERED')),
     CHECK ((state = 'HELD') = (hold_until IS NOT NULL AND hold_shard IS NOT NULL)),
     CHECK ((state IN ('HELD', 'BOOKED')) = (first_slot IS NOT NULL)),
@@ -107,7 +108,7 @@ CREATE TABLE request (
     shard_id      int NOT NULL,
     epoch         bigint NOT NULL,
     batch_seq     bigint NOT NULL,
-    PRIMARY KEY (campaign, person, request_id)
+    PRIMARY KEY (person, request_id, campaign)
 );
 
 -- The outbox: one row for each slot that a change concerns. `side` = not by a batch of the slot's owner.

@@ -98,35 +98,39 @@ BEGIN
         o_second := o_version;
         o_until := c_until;
         FOR r IN
-            SELECT m.at, c.*, q.body_hash, q.verdict, q.booking AS q_booking, q.first_slot AS q_first,
-                q.second_slot AS q_second, q.hold_until AS q_until, q.version_after,
+            SELECT m.at, q.body_hash, q.verdict, q.booking, q.first_slot, q.second_slot, q.hold_until, q.version_after
+            FROM unnest(known) m (at)
+            CROSS JOIN LATERAL (
+                SELECT * FROM request q WHERE q.person = p_person[m.at] AND q.request_id = p_request[m.at]
+                    AND q.campaign = p_campaign[m.at] OFFSET 0) q
+        LOOP
+            i := r.at;
+            excluded := excluded + 1;
+            IF r.body_hash = p_hash[i] THEN
+                o_recorded[i] := r.verdict;
+                o_version[i] := r.version_after;
+                o_booking[i] := r.booking;
+                o_first[i] := r.first_slot;
+                o_second[i] := r.second_slot;
+                o_until[i] := r.hold_until;
+            ELSE
+                o_refusal[i] := 'REQUEST_ID_REUSED';
+            END IF;
+        END LOOP;
+        FOR r IN
+            SELECT m.at, c.serial, c.state, c.version, c.hold_until, c.booking, c.first_slot, c.second_slot,
                 f.day AS first_day, s.day AS second_day,
                 f.shard_id = p_shard AND coalesce(s.shard_id = p_shard, true) AS mine
             FROM unnest(known) m (at)
             CROSS JOIN LATERAL (
                 SELECT * FROM claim c WHERE c.campaign = p_campaign[m.at] AND c.person = p_person[m.at] OFFSET 0) c
-            LEFT JOIN request q
-                ON q.campaign = p_campaign[m.at] AND q.person = p_person[m.at] AND q.request_id = p_request[m.at]
             LEFT JOIN slot f ON f.slot_id = c.first_slot
             LEFT JOIN slot s ON s.slot_id = c.second_slot
         LOOP
             i := r.at;
             c_state[i] := r.state;
+            CONTINUE WHEN o_recorded[i] IS NOT NULL OR o_refusal[i] IS NOT NULL;
             c_version[i] := r.version;
-            IF r.verdict IS NOT NULL THEN
-                excluded := excluded + 1;
-                IF r.body_hash = p_hash[i] THEN
-                    o_recorded[i] := r.verdict;
-                    o_version[i] := r.version_after;
-                    o_booking[i] := r.q_booking;
-                    o_first[i] := r.q_first;
-                    o_second[i] := r.q_second;
-                    o_until[i] := r.q_until;
-                ELSE
-                    o_refusal[i] := 'REQUEST_ID_REUSED';
-                END IF;
-                CONTINUE;
-            END IF;
             c_serial[i] := r.serial;
             c_booking[i] := r.booking;
             IF r.first_slot IS NOT NULL THEN

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use domain::{CampaignId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState};
 use domain::command::BodyHash;
+use domain::{CampaignId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState};
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
@@ -148,7 +148,10 @@ impl PostgresLedger {
 
     async fn expect_standby(&self) -> Result<(), Fault> {
         let rows = self
-            .read("SELECT current_setting('synchronous_standby_names') <> ''", &[])
+            .read(
+                "SELECT current_setting('synchronous_standby_names') <> ''",
+                &[],
+            )
             .await?;
         let named = rows.first().is_some_and(|row| row.get(0));
         if named {

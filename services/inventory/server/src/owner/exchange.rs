@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::{Epoch, ShardId, SlotState, Timestamp, Verdict};
+use runtime::telemetry::TraceContext;
 use tokio::sync::mpsc;
 
 use crate::ledger::Clinic;
@@ -27,6 +28,8 @@ pub struct Call {
     pub names: Arc<CallNames>,
     /// Which answer is expected.
     pub kind: CallKind,
+    /// The call's part of its trace; ends with the answer.
+    pub span: Option<tracing::Span>,
 }
 
 /// Names that an answer repeats.
@@ -55,6 +58,22 @@ pub enum CallKind {
     GetBooking,
 }
 
+impl CallKind {
+    /// The verb, as in request rows and metrics.
+    #[must_use]
+    pub const fn op(self) -> &'static str {
+        match self {
+            Self::HoldSlots => "hold_slots",
+            Self::ConfirmHold => "confirm_hold",
+            Self::ReleaseHold => "release_hold",
+            Self::Book => "book",
+            Self::MoveBooking => "move_booking",
+            Self::CancelBooking => "cancel_booking",
+            Self::GetBooking => "get_booking",
+        }
+    }
+}
+
 /// Where an answer goes. Sending never waits and never fails the owner: the stream bounds what it has open.
 #[derive(Debug)]
 pub struct ReplyTo {
@@ -67,6 +86,12 @@ impl ReplyTo {
     #[must_use]
     pub fn new(call: Call, answers: mpsc::UnboundedSender<Answered<Call>>) -> Self {
         Self { call, answers }
+    }
+
+    /// The trace that the call belongs to, if it has one.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.call.span.as_ref().and_then(TraceContext::of)
     }
 
     /// Answers. The stream may be gone: the outcome is then read by its request id.

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Epoch, Refusal, RegionId, ShardId, SlotId, SlotState, Verdict};
+use domain::{Epoch, Op, Refusal, RegionId, RequestId, ShardId, SlotId, SlotState, Verdict};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use inventory_core::{AskId, Effect, Effects, Input, Limits, Shard, Stop};
 use runtime::Clock;
+use runtime::telemetry::TraceContext;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -27,6 +28,8 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
 /// Updates a slow watcher may be behind before it has to start over.
 const UPDATES_MAX: usize = 1_024;
+/// Traced calls remembered until their batch; more go without a link.
+const COMMANDS_TRACED_MAX: usize = 8_192;
 /// Commands taken from the channel at once.
 const INTAKE_MAX: usize = 1_024;
 
@@ -73,6 +76,9 @@ pub(super) struct Owner {
     epoch: watch::Sender<Epoch>,
     stopped: Option<Stop>,
     loading: bool,
+    /// Of calls that are part of a sampled trace, until their batch is sent.
+    traced: HashMap<RequestId, TraceContext>,
+    append_span: Option<tracing::Span>,
 }
 
 enum Pending {
@@ -108,6 +114,8 @@ pub(crate) async fn run(
         epoch,
         stopped: None,
         loading: false,
+        traced: HashMap::new(),
+        append_span: None,
         parts,
     };
     owner.came_into_force(seized.epoch);
@@ -160,6 +168,9 @@ impl Owner {
                     let refusal = Refusal::SlotUnknown;
                     reply.send(Verdict::Refused { refusal, claim_version: None }, [None, None]);
                     return;
+                }
+                if let Some(context) = reply.trace().filter(|_| self.traced.len() < COMMANDS_TRACED_MAX) {
+                    self.traced.insert(op.request, context);
                 }
                 let id = self.remember(Pending::Op(reply));
                 self.input(Input::Ask { ask: id, op });
@@ -223,9 +234,26 @@ impl Owner {
 
     /// Work that ends in another input.
     fn start(&mut self, work: Effect) {
+        if let Effect::Send { seq, ops } = &work
+            && !self.traced.is_empty()
+        {
+            self.append_span = Some(self.link(*seq, ops));
+        }
         if let Some(job) = jobs::job(&self.parts, &mut self.writer, work) {
             self.jobs.push(job);
         }
+    }
+
+    /// A batch links to the calls in it instead of adopting one of them.
+    fn link(&mut self, seq: u64, ops: &[Op]) -> tracing::Span {
+        let (region, shard, epoch) = (&self.parts.region, self.parts.shard, self.core.epoch());
+        let span = tracing::info_span!(parent: None, "append", %region, shard.id = shard.0, epoch = epoch.0, seq, ops = ops.len());
+        for op in ops {
+            if let Some(context) = self.traced.remove(&op.request) {
+                context.link(&span);
+            }
+        }
+        span
     }
 
     fn run_move(&mut self, ask: AskId) {
@@ -245,6 +273,8 @@ impl Owner {
                 self.input(input);
             }
             Done::Batch { writer, input } => {
+                // The span of the batch ends here.
+                self.append_span = None;
                 self.writer = writer;
                 self.input(input);
             }
@@ -277,6 +307,10 @@ impl Owner {
     }
 
     fn reply(&mut self, ask: AskId, verdict: Verdict) {
+        if self.asks.len() <= 1 {
+            // Refused from memory: their batch was never sent.
+            self.traced.clear();
+        }
         let slots = self.lines_of(&verdict);
         self.parts.metrics.count(&verdict);
         match self.asks.remove(&ask) {

@@ -13,7 +13,9 @@ use proto::inventory::{Answer, ExecuteRequest, ExecuteResponse, Owner};
 use runtime::OnExit;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use runtime::telemetry::TraceContext;
 use tonic::{Status, Streaming};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::command::{self, Asked, Mutation, Parsed};
@@ -66,6 +68,7 @@ async fn read(shared: Arc<Shared>, mut commands: Streaming<ExecuteRequest>, repl
 }
 
 async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) {
+    let received = shared.clock.monotonic();
     let mut parsed = Vec::with_capacity(message.commands.len().min(COMMANDS_MAX));
     for (at, command) in message.commands.into_iter().enumerate() {
         let id = command.call_id;
@@ -81,8 +84,12 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
     }
     let permits = parsed.iter_mut().map(|one| std::mem::take(&mut one.permit)).collect();
     let verdicts = shared.verifier.verify(permits).await;
+    let waited = shared.clock.monotonic().saturating_duration_since(received);
     for (one, permit) in parsed.into_iter().zip(verdicts) {
         let id = one.id;
+        // The caller has gone: the work would be for nobody.
+        let late = one.timeout_ms > 0 && waited >= Duration::from_millis(one.timeout_ms.into());
+        let permit = if late { Err(Refusal::Overloaded) } else { permit };
         let begun = permit.and_then(|permit| check(shared, &one, permit));
         match begun {
             Ok(permit) => begin(shared, one, permit, replies),
@@ -120,7 +127,7 @@ pub(super) struct Change {
 
 fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
     let names = Arc::new(CallNames { region: one.region.clone() });
-    let call = Call { id: one.id, names, kind: one.ask.kind() };
+    let call = Call { id: one.id, names, kind: one.ask.kind(), span: decide_span(&one) };
     let change = |mutation, permit| Change { permit, call: call.clone(), mutation, shard: one.shard };
     match one.ask {
         Asked::Take { mutation, clinic, slots, kind } => {
@@ -158,6 +165,15 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
         }
         Asked::Get { booking } => side::get(shared, permit, call, booking, replies),
     }
+}
+
+/// The call's part of its trace: from here to the answer. Calls without a trace cost nothing.
+fn decide_span(one: &Parsed) -> Option<Span> {
+    let context: TraceContext = one.traceparent.parse().ok()?;
+    let op = one.ask.kind().op();
+    let span = tracing::info_span!("decide", op, shard.id = one.shard.0, region = %one.region);
+    context.adopt(&span);
+    Some(span)
 }
 
 /// Hands a change to the shard's owner.

@@ -37,7 +37,7 @@ pub struct World {
 }
 
 /// One slot to be offered at the clinic of a shard.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Offer {
     pub shard: u32,
     pub dose: u8,

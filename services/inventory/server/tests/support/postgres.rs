@@ -52,7 +52,10 @@ pub fn start_with(fsync: bool, settings: &[&str]) -> Postgres {
         .args(["-c", &format!("port={port}")])
         .args(["-c", "max_connections=200"])
         .args(["-c", &format!("fsync={}", if fsync { "on" } else { "off" })])
-        .args(["-c", &format!("unix_socket_directories={}", folder.path().display())]);
+        .args([
+            "-c",
+            &format!("unix_socket_directories={}", folder.path().display()),
+        ]);
     for setting in settings {
         command.args(["-c", setting]);
     }
@@ -99,7 +102,10 @@ impl Postgres {
             if status.success() {
                 return;
             }
-            let ended = self.server.try_wait().expect("the server can be waited for");
+            let ended = self
+                .server
+                .try_wait()
+                .expect("the server can be waited for");
             assert!(ended.is_none(), "PostgreSQL ended: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -48,11 +48,7 @@ pub(super) async fn run(connector: &Connector) -> Result<(), Fault> {
         .map(|(name, sql)| Migration::unapplied(name, sql))
         .collect();
     let migrated = match versions {
-        Ok(versions) => {
-            Runner::new(&versions)
-                .run_async(&mut session.client)
-                .await
-        }
+        Ok(versions) => Runner::new(&versions).run_async(&mut session.client).await,
         Err(error) => Err(error),
     };
     migrated.map(drop).map_err(|error| Fault::Unavailable {

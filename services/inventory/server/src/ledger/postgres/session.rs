@@ -224,4 +224,3 @@ impl PostgresLedger {
         self.ask(sql, params).await.map_err(Trouble::unavailable)
     }
 }
-

@@ -153,7 +153,10 @@ pub(super) async fn recorded(
             until: column(row, "hold_until")?,
             version: column(row, "version_after")?,
         };
-        Ok((usize::try_from(at - 1)?, (BodyHash(hash), request.recorded()?)))
+        Ok((
+            usize::try_from(at - 1)?,
+            (BodyHash(hash), request.recorded()?),
+        ))
     };
     let mut found = vec![None; requests.len()];
     for row in &rows {

@@ -7,12 +7,8 @@ use tokio_postgres::Row;
 
 use super::PostgresLedger;
 use super::trouble::{DRY_RUN, Garbled, SUPPLY_REFUSED, Trouble};
-use super::values::{
-    column, signed_32, slot_state, system_time, unreadable, unsigned_32,
-};
-use crate::ledger::{
-    Applied, ApplyFault, BoxError, Clinic, ClinicSupply, Fault, ShardCatalogue,
-};
+use super::values::{column, signed_32, slot_state, system_time, unreadable, unsigned_32};
+use crate::ledger::{Applied, ApplyFault, BoxError, Clinic, ClinicSupply, Fault, ShardCatalogue};
 
 const APPLY: &str = "SELECT * FROM apply_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
     $14, $15, $16, $17)";

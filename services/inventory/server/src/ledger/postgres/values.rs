@@ -3,9 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use domain::command::Done;
-use domain::{
-    BookingId, ClaimVersion, Recorded, ShardId, SlotId, SlotPair, SlotState, Timestamp,
-};
+use domain::{BookingId, ClaimVersion, Recorded, ShardId, SlotId, SlotPair, SlotState, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;

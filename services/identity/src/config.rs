@@ -1,0 +1,341 @@
+//! What an identity process is told: where it listens, whom it believes, which keys it has.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::InstanceId;
+use runtime::boot::HasProcess;
+use runtime::config::{HumanDuration, Problems, Process, RawConfig, RawProcess};
+use runtime::keyspace::{EtcdConfig, RawEtcd};
+use runtime::secret::{Secret, SecretFile};
+use runtime::transport::{RawServer, ServerSettings};
+use serde::{Deserialize, Serialize};
+
+use crate::development;
+use crate::people::postgres;
+use crate::person::Blinding;
+
+/// The whole file of the role `identity`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raw {
+    /// Settings every process has.
+    pub process: RawProcess,
+    /// Where etcd is.
+    pub etcd: RawEtcd,
+    /// The role itself.
+    pub identity: RawIdentity,
+}
+
+/// The section `identity`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawIdentity {
+    /// Unique among living processes; empty = made at start.
+    pub instance: String,
+    /// Where gateways reach this process, `host:port`; empty = the address listened on.
+    pub advertise: String,
+    /// For gateways.
+    pub server: RawServer,
+    /// For operators.
+    pub admin: RawServer,
+    /// The secret shared by all parts.
+    pub internal_key_file: SecretFile,
+    /// The secret that blinds person identifiers, at least 32 bytes. It must never change: people would be others.
+    pub pepper_file: SecretFile,
+    /// The secret behind draw tickets, at least 32 bytes. It must not change while a campaign runs.
+    pub draw_key_file: SecretFile,
+    /// Folder of the keys that sign permits.
+    pub permit_keys_dir: PathBuf,
+    /// Folder of the keys that sign room documents.
+    pub room_keys_dir: PathBuf,
+    /// The store of people.
+    pub people: RawPeople,
+    /// What assertions must name as their audience.
+    pub audience: String,
+    /// Assertions issued longer ago are refused; 10 s to 24 h.
+    pub assertion_max_age: HumanDuration,
+    /// Threads that verify assertions and sign permits; 1 to 64.
+    pub worker_threads: usize,
+    /// Whose assertions are believed.
+    pub providers: Vec<RawProvider>,
+}
+
+/// The section `identity.people`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawPeople {
+    /// File with the URL of the PostgreSQL database, `postgres://user:password@host:port/name`.
+    pub url_file: SecretFile,
+    /// PEM file: what the database's certificate is verified against; empty for no TLS, which needs `--dev`.
+    pub ca: PathBuf,
+    /// Sessions that write; 1 to 16.
+    pub writers: usize,
+    /// Start on a database without a synchronous standby.
+    pub single_copy: bool,
+}
+
+/// One of `identity.providers`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawProvider {
+    /// Its `iss`.
+    pub issuer: String,
+    /// File with its JWK set.
+    pub jwks_file: PathBuf,
+    /// It vouches for anybody; only with `--dev`.
+    pub development: bool,
+}
+
+/// The file, validated.
+#[derive(Debug)]
+pub struct Config {
+    /// Settings every process has.
+    pub process: Process,
+    /// Where etcd is, and how long this process's keys outlive it.
+    pub etcd: (EtcdConfig, Duration),
+    /// The role itself.
+    pub identity: Settings,
+}
+
+/// `identity`, validated.
+#[derive(Debug)]
+pub struct Settings {
+    /// Unique among living processes.
+    pub instance: Option<InstanceId>,
+    /// Where gateways reach this process.
+    pub advertise: Option<String>,
+    /// For gateways.
+    pub server: ServerSettings,
+    /// For operators.
+    pub admin: ServerSettings,
+    /// The secret shared by all parts.
+    pub internal_key: Secret,
+    /// Makes people of identifiers.
+    pub blinding: Blinding,
+    /// Folder of the keys that sign permits.
+    pub permit_keys_dir: PathBuf,
+    /// Folder of the keys that sign room documents.
+    pub room_keys_dir: PathBuf,
+    /// The store of people.
+    pub people: postgres::Settings,
+    /// Whom assertions are made for and by.
+    pub assertions: Assertions,
+    /// Threads that verify and sign.
+    pub worker_threads: usize,
+}
+
+/// Whom assertions are made for and by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assertions {
+    /// What they must name as their audience.
+    pub audience: String,
+    /// How old they may be.
+    pub max_age: Duration,
+    /// Issuers with the files of their keys.
+    pub providers: Vec<(String, PathBuf)>,
+}
+
+impl Default for RawIdentity {
+    fn default() -> Self {
+        let port = |port| RawServer { listen: SocketAddr::from(([127, 0, 0, 1], port)), ..RawServer::default() };
+        Self {
+            instance: String::new(),
+            advertise: String::new(),
+            server: port(7_730),
+            admin: port(7_731),
+            internal_key_file: SecretFile::default(),
+            pepper_file: SecretFile::default(),
+            draw_key_file: SecretFile::default(),
+            permit_keys_dir: PathBuf::new(),
+            room_keys_dir: PathBuf::new(),
+            people: RawPeople::default(),
+            audience: development::AUDIENCE.to_owned(),
+            assertion_max_age: HumanDuration::from_secs(600),
+            worker_threads: 2,
+            providers: Vec::new(),
+        }
+    }
+}
+
+impl Default for RawPeople {
+    fn default() -> Self {
+        Self { url_file: SecretFile::default(), ca: PathBuf::new(), writers: 2, single_copy: false }
+    }
+}
+
+impl RawConfig for Raw {
+    type Config = Config;
+
+    fn validate(self, problems: &mut Problems) -> Option<Config> {
+        let process = problems.section("process", |problems| self.process.validate(problems));
+        let etcd = problems.section("etcd", |problems| self.etcd.validate(problems));
+        let identity = problems.section("identity", |problems| self.identity.validate(problems));
+        Some(Config { process: process?, etcd: etcd?, identity: identity? })
+    }
+}
+
+impl HasProcess for Config {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl RawConfig for RawIdentity {
+    type Config = Settings;
+
+    fn validate(self, problems: &mut Problems) -> Option<Settings> {
+        let instance = match self.instance.as_str() {
+            "" => Some(None),
+            name => problems.take("instance", name.parse()).map(Some),
+        };
+        let server = problems.section("server", |problems| self.server.validate(problems));
+        let admin = problems.section("admin", |problems| self.admin.validate(problems));
+        let people = problems.section("people", |problems| self.people.validate(problems));
+        let internal_key = problems.take("internal_key_file", self.internal_key_file.read());
+        let pepper = problems.take("pepper_file", self.pepper_file.read());
+        let draw_key = problems.take("draw_key_file", self.draw_key_file.read());
+        let blinding = pepper.zip(draw_key).and_then(|(pepper, draw_key)| {
+            problems.take("pepper_file", Blinding::new(pepper, draw_key))
+        });
+        for (key, path) in
+            [("permit_keys_dir", &self.permit_keys_dir), ("room_keys_dir", &self.room_keys_dir)]
+        {
+            problems.check(!path.as_os_str().is_empty(), key, "must name a folder of signing keys");
+        }
+        let secs = HumanDuration::from_secs;
+        let max_age = problems.within("assertion_max_age", self.assertion_max_age, secs(10)..=secs(86_400));
+        problems.check(!self.audience.is_empty(), "audience", "must not be empty");
+        let worker_threads = problems.within("worker_threads", self.worker_threads, 1..=64);
+        let assertions = Assertions {
+            audience: self.audience,
+            max_age: max_age.get(),
+            providers: providers(self.providers, problems),
+        };
+        Some(Settings {
+            instance: instance?,
+            advertise: (!self.advertise.is_empty()).then_some(self.advertise),
+            server: server?,
+            admin: admin?,
+            internal_key: internal_key?,
+            blinding: blinding?,
+            permit_keys_dir: self.permit_keys_dir,
+            room_keys_dir: self.room_keys_dir,
+            people: people?,
+            assertions,
+            worker_threads,
+        })
+    }
+}
+
+impl RawConfig for RawPeople {
+    type Config = postgres::Settings;
+
+    fn validate(self, problems: &mut Problems) -> Option<postgres::Settings> {
+        let url = problems.take("url_file", self.url_file.read());
+        let tls = !self.ca.as_os_str().is_empty();
+        if !tls {
+            problems.unsafe_choice("ca", "no CA means no TLS to the database");
+        }
+        let writers = problems.within("writers", self.writers, 1..=16);
+        Some(postgres::Settings {
+            url: url?,
+            ca_file: tls.then_some(self.ca),
+            writers,
+            single_copy: self.single_copy,
+        })
+    }
+}
+
+fn providers(raw: Vec<RawProvider>, problems: &mut Problems) -> Vec<(String, PathBuf)> {
+    problems.check(!raw.is_empty(), "providers", "must have at least one provider");
+    let mut issuers = BTreeSet::new();
+    for (at, provider) in raw.iter().enumerate() {
+        problems.section(format!("providers[{at}]"), |problems| {
+            let named = problems.check(!provider.issuer.is_empty(), "issuer", "must not be empty");
+            let first = issuers.insert(provider.issuer.clone());
+            problems.check(!named || first, "issuer", "is named twice");
+            let set = !provider.jwks_file.as_os_str().is_empty();
+            problems.check(set, "jwks_file", "must name a file with a JWK set");
+            // Its issuer gives it away even where the mark is missing.
+            if provider.development || provider.issuer == development::ISSUER {
+                problems.unsafe_choice("development", "this provider vouches for anybody");
+            }
+        });
+    }
+    raw.into_iter().map(|provider| (provider.issuer, provider.jwks_file)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::config::{Invalid, Layers};
+
+    use super::*;
+
+    fn load(folder: &std::path::Path, more: &str, dev: bool) -> Result<Settings, Invalid> {
+        for (name, content) in [("key", "open-sesame"), ("pepper", &"p".repeat(32)), ("draw", &"d".repeat(32)), ("url", "postgres://localhost/i")] {
+            std::fs::write(folder.join(name), content).expect("writable");
+        }
+        let at = folder.display();
+        let text = format!(
+            r#"
+            [etcd]
+            endpoints = ["127.0.0.1:2379"]
+            [identity]
+            internal_key_file = "{at}/key"
+            pepper_file = "{at}/pepper"
+            draw_key_file = "{at}/draw"
+            permit_keys_dir = "{at}/permit"
+            room_keys_dir = "{at}/room"
+            [identity.people]
+            url_file = "{at}/url"
+            {more}
+            "#
+        );
+        Layers::new().text(text).dev(dev).load::<Raw>().map(|loaded| loaded.config.identity)
+    }
+
+    const REAL: &str = r#"
+        [[identity.providers]]
+        issuer = "https://id.example"
+        jwks_file = "/etc/doseline/jwks.json"
+    "#;
+
+    #[test]
+    fn a_development_provider_needs_dev_marked_or_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let marked = "[[identity.providers]]\nissuer = \"x\"\njwks_file = \"j\"\ndevelopment = true";
+        let unmarked = format!("[[identity.providers]]\nissuer = \"{}\"\njwks_file = \"j\"", development::ISSUER);
+        for provider in [marked, &unmarked] {
+            assert!(load(folder.path(), provider, true).is_ok());
+            let invalid = load(folder.path(), provider, false).expect_err("without --dev");
+            let keys: Vec<_> = invalid.problems.iter().map(|problem| problem.key.as_str()).collect();
+            assert!(keys.contains(&"identity.providers[0].development"), "{keys:?}");
+        }
+        // Only TLS is missing for a real one.
+        let invalid = load(folder.path(), REAL, false).expect_err("without TLS");
+        assert!(invalid.problems.iter().all(|problem| !problem.key.contains("providers")), "{invalid}");
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_and_no_secret_with_them() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let bad = format!("{REAL}{REAL}");
+        std::fs::write(folder.path().join("short"), "canary-771").expect("writable");
+        let at = folder.path().join("short");
+        let more = format!("writers = 0\n[identity.server]\n{bad}");
+        let settings = load(folder.path(), &more, true);
+        let invalid = settings.expect_err("two problems");
+        let keys: Vec<_> = invalid.problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["identity.people.writers", "identity.providers[1].issuer"]);
+        let raw = RawIdentity { pepper_file: SecretFile::new(&at), ..RawIdentity::default() };
+        let text = toml_of(&raw);
+        assert!(!text.contains("canary-771"));
+    }
+
+    fn toml_of(raw: &RawIdentity) -> String {
+        serde_json::to_string(raw).expect("serialises")
+    }
+}

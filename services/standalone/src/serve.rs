@@ -1,0 +1,281 @@
+//! All roles in one process on one data directory: nothing to install, nothing lost when it is killed.
+//!
+//! Invariant: the same code path as in cluster mode. Only the stores differ: SQLite instead of PostgreSQL, a key space
+//! inside the process instead of etcd; gateway and services still speak gRPC to each other.
+
+mod home;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use domain::RegionId;
+use gateway::config::{CallerSettings, RawCallers, RawShedding, Shedding};
+use identity::development::Provider;
+use inventory::ledger::Ledger;
+use inventory::ledger::sqlite::SqliteLedger;
+use inventory::{OpenRegion, Parts};
+use runtime::boot::{Boot, HasProcess};
+use runtime::config::{Args as ConfigArgs, Layers, Problems, Process, RawConfig, RawProcess};
+use runtime::keyspace::Keyspace;
+use runtime::transport::{Limits, Listener, RawServer, Server, ServerSettings, ServerTls};
+use runtime::trusted_keys::TrustedKeysFile;
+use serde::{Deserialize, Serialize};
+use tonic::service::Routes;
+
+use home::Home;
+
+/// Leases inside one process die with it; the time to live is only formal.
+const SESSION_TTL: Duration = Duration::from_secs(5);
+
+/// `doseline serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The data directory; made if it is not there.
+    #[arg(long, default_value = "data")]
+    pub data: PathBuf,
+    /// Regions, comma-separated; remembered in the data directory.
+    #[arg(long, value_delimiter = ',')]
+    pub regions: Vec<String>,
+}
+
+/// The whole file of `serve`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Raw {
+    /// Settings every process has.
+    pub process: RawProcess,
+    /// The roles together.
+    pub serve: RawServe,
+}
+
+/// The section `serve`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RawServe {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The regions served.
+    pub regions: Vec<String>,
+    /// Shards of each region.
+    pub shards: u32,
+    /// The public port.
+    pub server: RawServer,
+    /// The operators' port.
+    pub admin: RawServer,
+    /// How calling systems are recognised.
+    pub callers: RawCallers,
+    /// Bounds of what is served at once.
+    pub shedding: RawShedding,
+}
+
+impl Default for RawServe {
+    fn default() -> Self {
+        let port = |port| {
+            let listen = SocketAddr::from(([127, 0, 0, 1], port));
+            RawServer { listen, ..RawServer::default() }
+        };
+        Self {
+            data: PathBuf::from("data"),
+            regions: vec!["seoul".to_owned()],
+            shards: 1,
+            server: port(7_700),
+            admin: port(7_701),
+            callers: RawCallers::default(),
+            shedding: RawShedding::default(),
+        }
+    }
+}
+
+/// The file, validated.
+pub(crate) struct Config {
+    process: Process,
+    data: PathBuf,
+    regions: Vec<RegionId>,
+    shards: u32,
+    server: ServerSettings,
+    admin: ServerSettings,
+    callers: CallerSettings,
+    shedding: Shedding,
+    dev: bool,
+}
+
+impl HasProcess for Config {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl RawConfig for Raw {
+    type Config = Config;
+
+    fn validate(self, problems: &mut Problems) -> Option<Config> {
+        let process = problems.section("process", |problems| self.process.validate(problems));
+        let serve = self.serve;
+        problems.section("serve", |problems| {
+            let server = problems.section("server", |problems| serve.server.validate(problems));
+            let admin = problems.section("admin", |problems| serve.admin.validate(problems));
+            let plain = server.as_ref().is_some_and(|server| server.tls.is_none());
+            let callers =
+                problems.section("callers", |problems| serve.callers.settings(problems, plain));
+            let shedding = problems.section("shedding", |problems| serve.shedding.validate(problems));
+            let shards = problems.within("shards", serve.shards, 1..=64);
+            problems.check(!serve.regions.is_empty(), "regions", "must name at least one region");
+            let regions = serve
+                .regions
+                .iter()
+                .enumerate()
+                .filter_map(|(at, name)| problems.take(format!("regions[{at}]"), name.parse()))
+                .collect();
+            Some(Config {
+                process: process?,
+                data: serve.data,
+                regions,
+                shards,
+                server: server?,
+                admin: admin?,
+                callers,
+                shedding: shedding?,
+                dev: problems.dev(),
+            })
+        })
+    }
+}
+
+/// Loads the configuration and serves.
+pub(crate) fn main(args: Args) -> ExitCode {
+    let layers = layers(&args);
+    if args.config.print_config || args.config.check_config {
+        // The generic path prints or checks and leaves.
+        return runtime::boot::<Raw, _, _>("doseline", &args.config, run);
+    }
+    match layers.load::<Raw>() {
+        Ok(loaded) => runtime::boot::run_loaded("doseline", loaded, run),
+        Err(invalid) => runtime::boot::usage(&invalid),
+    }
+}
+
+/// The layers of a command line: flags of `serve` lie above everything else.
+pub(crate) fn layers(args: &Args) -> Layers {
+    let mut layers = Layers::from_args(&args.config)
+        .set(format!("serve.data={}", serde_json::json!(args.data.display().to_string())));
+    if !args.regions.is_empty() {
+        layers = layers.set(format!("serve.regions={}", serde_json::json!(args.regions)));
+    }
+    layers
+}
+
+/// Serves until the process is told to stop.
+pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
+    let begun = boot.clock.monotonic();
+    let ready = boot.readiness.register("serve");
+    let listener = Listener::bind(config.server.listen).await?;
+    let admin_listener = Listener::bind(config.admin.listen).await?;
+    // The roles speak to each other over loopback, on ports of their own.
+    let loopback = || Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (to_inventory, to_identity) = (loopback().await?, loopback().await?);
+    let home = Home::open(&config.data, boot.clock.wall())?;
+    if config.dev {
+        Provider::load_or_create(&home.development())?;
+    }
+    let keyspace = Keyspace::local(Some(&home.keyspace()))?;
+    let session = keyspace.session(SESSION_TTL);
+    let permit_keys = TrustedKeysFile::open(home.permit_keys())?;
+    let room_keys = TrustedKeysFile::open(home.room_keys())?;
+
+    let inventory = inventory::start(
+        Parts {
+            instance: "embedded".parse()?,
+            advertise: to_inventory.local_addr().to_string(),
+            failure_domain: String::new(),
+            keyspace: keyspace.clone(),
+            session: session.clone(),
+            regions: open_ledgers(&home, &config.regions, config.shards)?,
+            internal_key: home.internal_key()?,
+            certificates: false,
+            permit_keys: permit_keys.clone(),
+            room_keys: room_keys.clone(),
+            verify_threads: 1,
+            peers: None,
+        },
+        &boot,
+    )
+    .await?;
+    let identity =
+        home.start_identity(keyspace.clone(), session.clone(), &to_identity, config.dev, &boot)?;
+    let host = gateway::Host::from(&boot);
+    let gateway = gateway::start(
+        gateway::Parts {
+            keyspace,
+            regions: config.regions.clone(),
+            internal_key: home.internal_key()?,
+            page_key: home.page_key()?,
+            permit_keys,
+            room_keys,
+            callers: gateway::recognise_callers(&config.callers, &host)?,
+            services: None,
+            channels_per_owner: 2,
+            shedding: config.shedding,
+            watchers_max: 1_000,
+            poll_before_open: Duration::from_secs(30),
+        },
+        &host,
+    )?;
+
+    let tls = config.server.tls.clone().map(ServerTls::load).transpose()?;
+    let admin_tls = config.admin.tls.clone().map(ServerTls::load).transpose()?;
+    for tls in [&tls, &admin_tls].into_iter().flatten() {
+        tls.watch(&boot.tasks, &boot.drain);
+    }
+    let rpc = boot.registry.rpc_metrics(inventory::server::methods());
+    let inside = |name| Server::new(name, Limits::default(), rpc.clone());
+    let admin_routes = Routes::new(inventory.admin).add_service(identity.admin);
+    let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
+    ready.release();
+    announce(&boot, &config, listener.local_addr(), admin_listener.local_addr(), begun);
+    let (gateway, _, _, _) = tokio::join!(
+        gateway.serve(listener, &config.server, tls),
+        inside("inventory").serve(to_inventory, Routes::new(inventory.service), &boot.drain),
+        inside("identity").serve(to_identity, Routes::new(identity.service), &boot.drain),
+        admin.serve(admin_listener, admin_routes, &boot.drain),
+    );
+    gateway?;
+    session.end().await;
+    drop(home);
+    Ok(())
+}
+
+fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Result<Vec<OpenRegion>> {
+    let open = |region: &RegionId| {
+        let path = home.ledger(region);
+        let ledger = SqliteLedger::open(&path).with_context(|| format!("ledger of {region}"))?;
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        Ok(OpenRegion { region: region.clone(), shards, ledger })
+    };
+    regions.iter().map(open).collect()
+}
+
+/// Says where everything is once the process is ready.
+fn announce(
+    boot: &Boot,
+    config: &Config,
+    public: SocketAddr,
+    admin: SocketAddr,
+    begun: std::time::Instant,
+) {
+    let (readiness, clock, metrics) = (boot.readiness.clone(), boot.clock.clone(), boot.admin);
+    let (data, regions) = (config.data.clone(), config.regions.len());
+    boot.tasks.spawn("announce", runtime::OnExit::Ignore, async move {
+        readiness.ready().await;
+        let took = clock.monotonic().saturating_duration_since(begun);
+        tracing::info!(
+            gateway = %public, %admin, %metrics, regions, data = %data.display(),
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(0), "ready"
+        );
+    });
+}
