@@ -9,6 +9,7 @@ mod line;
 mod owners;
 mod routes;
 mod table;
+mod target;
 mod verb;
 mod watch;
 

@@ -36,6 +36,7 @@ pub(crate) struct Answers {
     key: PageKey,
     watchers: Arc<Semaphore>,
     drain: Drain,
+    sign_of_life_every: Duration,
 }
 
 /// The messages of a watch.
@@ -53,6 +54,7 @@ impl Answers {
             key,
             watchers: Arc::new(Semaphore::new(watchers_max)),
             drain,
+            sign_of_life_every: SIGN_OF_LIFE_EVERY,
         }
     }
 
@@ -139,6 +141,7 @@ impl Answers {
             newest,
             at,
             drain: self.drain.clone(),
+            sign_of_life_every: self.sign_of_life_every,
             _seat: seat,
         };
         Ok(stream::unfold(Some(watch), Watch::next).boxed())
@@ -161,6 +164,7 @@ struct Watch {
     newest: watch::Receiver<u64>,
     at: At,
     drain: Drain,
+    sign_of_life_every: Duration,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -191,7 +195,7 @@ impl Watch {
                 Ok(None) => {}
                 Err(Expired) => return Some((Err(refuse(Refusal::CursorExpired)), None)),
             }
-            let news = tokio::time::timeout(SIGN_OF_LIFE_EVERY, this.newest.changed());
+            let news = tokio::time::timeout(this.sign_of_life_every, this.newest.changed());
             match this.drain.interrupt(news).await {
                 // This gateway goes: the caller watches on at another, from the start.
                 None => return Some((Err(refuse(Refusal::Unavailable)), None)),

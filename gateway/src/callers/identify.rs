@@ -131,6 +131,25 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_counts_before_anything_else() {
+        let peer = PeerIdentity {
+            role: PeerRole::Clinic,
+            system: "terminal-9".parse().expect("slug"),
+            not_after: domain::Timestamp::from_secs(0),
+        };
+        let mut extensions = http::Extensions::new();
+        extensions.insert(std::sync::Arc::new(peer));
+        let named = headers(&[(CALLER_HEADER, "app-1"), (ROLE_HEADER, "operator")]);
+        for callers in [Callers::proven(None), Callers::believed()] {
+            let caller = callers.identify(&named, &extensions).expect("proven");
+            assert_eq!(
+                (caller.system.as_str(), caller.role),
+                ("terminal-9", Role::Clinic)
+            );
+        }
+    }
+
+    #[test]
     fn our_own_services_are_no_callers_of_the_public_api() {
         for role in [PeerRole::Gateway, PeerRole::Inventory, PeerRole::Identity] {
             assert_eq!(public(role), Err(Refusal::CallerForbidden));

@@ -20,6 +20,7 @@ use super::line::Broken;
 use super::owners::Owners;
 use super::routes::{RegionRoutes, Routes};
 use super::table::Addr;
+use super::target::{NotYet, Target, any_member, owner_of};
 use super::verb::permit_of;
 use crate::availability::Availability;
 use crate::metrics::{GatewayMetrics, Retry};
@@ -64,16 +65,6 @@ struct Inner {
     gates: Gates,
     metrics: GatewayMetrics,
 }
-
-/// Whom to ask.
-struct Target {
-    addr: Addr,
-    /// The shard and the epoch of its owner, where a shard decides.
-    shard: Option<(ShardId, Epoch)>,
-}
-
-/// Nobody can be asked yet.
-struct NotYet;
 
 /// A call under way.
 struct Attempts<'a> {
@@ -179,62 +170,17 @@ impl Attempts<'_> {
     }
 
     fn target(&self) -> Result<Result<Target, NotYet>, Refused> {
-        match &self.call.clinic {
-            Some(clinic) => self.owner_of(clinic),
-            None => Ok(self.any_member()),
-        }
-    }
-
-    fn owner_of(&self, clinic: &ClinicId) -> Result<Result<Target, NotYet>, Refused> {
-        let Some(region) = self.router.availability.region(&self.call.region) else {
-            return Ok(Err(NotYet));
-        };
-        let Some(shard) = region.shard_of(clinic) else {
-            // Only a gateway that has heard every shard can say that there is no such clinic.
-            let complete = region.heard_all(self.region.known().owned.as_ref());
-            return if complete {
-                Err(Refusal::ClinicUnknown.into())
-            } else {
-                Ok(Err(NotYet))
-            };
-        };
-        let route = self.region.route(shard).ok_or(NotYet);
-        Ok(route.map(|route| Target {
-            addr: route.addr,
-            shard: Some((shard, route.epoch)),
-        }))
-    }
-
-    fn any_member(&self) -> Result<Target, NotYet> {
-        if let Some(addr) = &self.named {
-            return Ok(Target {
+        match (&self.call.clinic, &self.named) {
+            (Some(clinic), _) => {
+                let region = self.router.availability.region(&self.call.region);
+                owner_of(clinic, region.map(AsRef::as_ref), self.region)
+            }
+            (None, Some(addr)) => Ok(Ok(Target {
                 addr: Arc::clone(addr),
                 shard: None,
-            });
+            })),
+            (None, None) => Ok(any_member(&self.region.known(), self.tries)),
         }
-        let known = self.region.known();
-        let staying: Vec<_> = known
-            .members
-            .iter()
-            .filter(|member| !member.draining)
-            .collect();
-        let members: Vec<_> = if staying.is_empty() {
-            known.members.iter().collect()
-        } else {
-            staying
-        };
-        if members.is_empty() {
-            // Without the key space the owners last heard of may well be alive.
-            let owners: Vec<_> = known.table.addrs().collect();
-            return pick(&owners, self.tries).map(|addr| Target {
-                addr: Arc::clone(addr),
-                shard: None,
-            });
-        }
-        pick(&members, self.tries).map(|member| Target {
-            addr: Arc::clone(&member.addr),
-            shard: None,
-        })
     }
 
     async fn attempt(&mut self, target: Target) -> Next {
@@ -395,15 +341,6 @@ async fn superseded(changes: &mut watch::Receiver<u64>, region: &RegionRoutes, t
         if changes.changed().await.is_err() {
             return std::future::pending().await;
         }
-    }
-}
-
-fn pick<'a, T>(from: &[&'a T], at: usize) -> Result<&'a T, NotYet> {
-    // The first is drawn, the next ones follow: a silent member is not asked twice in a row.
-    match from.len() {
-        0 => Err(NotYet),
-        count if at == 0 => Ok(from[rand::random_range(0..count)]),
-        count => Ok(from[at % count]),
     }
 }
 

@@ -20,8 +20,10 @@ use runtime::secret::Secret;
 use tonic::Request;
 use world::{INTERNAL_KEY, NOW, World};
 
+#[expect(dead_code, reason = "tests use the rest")]
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
+#[expect(dead_code, reason = "tests use the rest")]
 #[path = "../tests/support/world.rs"]
 mod world;
 

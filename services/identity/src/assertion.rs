@@ -250,9 +250,9 @@ fn verify_signature(text: &str, keys: &KeySet) -> Result<Claims, Rejected> {
     validation.validate_exp = false;
     validation.validate_aud = false;
     jsonwebtoken::decode::<Claims>(text, &key.key, &validation).map(|token| token.claims).map_err(
-        |error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::Json(_) => Rejected::Claims,
-            _ => Rejected::Signature,
+        |error| {
+            let readable = !matches!(error.kind(), jsonwebtoken::errors::ErrorKind::Json(_));
+            if readable { Rejected::Signature } else { Rejected::Claims }
         },
     )
 }

@@ -82,7 +82,6 @@ mod tests {
         let keyspace = Keyspace::local(None).expect("in memory");
         let mut mirror = keyspace.mirror(PREFIX);
         mirror.ready().await;
-        mirror.changed().await;
         let session = keyspace.session(Duration::from_secs(5));
         let drain = Drain::within(Duration::from_secs(1));
         let instance = "identity-1".parse().expect("slug");

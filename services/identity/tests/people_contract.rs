@@ -45,7 +45,8 @@ impl Backend {
                 Arc::new(SqlitePeople::open(&path, &tasks(), Clock::system(), metrics).expect("opened"))
             }
             Self::Postgres(_, url) => {
-                let store = PostgresPeople::open(settings(url, true), &tasks(), Clock::system(), metrics);
+                let tasks = tasks();
+                let store = PostgresPeople::open(settings(url, true), &tasks, Clock::system(), metrics);
                 Arc::new(store.await.expect("opened"))
             }
         }

@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 
 /// Where to call and who calls.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Target {
     /// The gateway, HOST:PORT.
     #[arg(long, env = "DOSELINE_GATEWAY", default_value = "127.0.0.1:7700")]
@@ -24,6 +25,7 @@ pub(crate) struct Target {
 
 /// How a server is verified and how this caller proves itself.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
 pub(crate) struct Tls {
     /// PEM file that the server's certificate is verified against; without it the connection is plain.
     #[arg(long, env = "DOSELINE_CA")]

@@ -92,3 +92,15 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_and_flag_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -33,6 +33,7 @@ const SESSION_TTL: Duration = Duration::from_secs(5);
 
 /// `doseline serve`.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -244,7 +245,8 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
         inside("identity").serve(to_identity, Routes::new(identity.service), &boot.drain),
         admin.serve(admin_listener, admin_routes, &boot.drain),
     );
-    gateway?;
+    let drained = gateway?;
+    tracing::debug!(cut = drained.cut, "the gateway's port is closed");
     session.end().await;
     drop(home);
     Ok(())

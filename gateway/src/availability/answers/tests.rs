@@ -418,9 +418,10 @@ fn decode(message: Option<Result<Encoded, Status>>) -> WatchAvailabilityResponse
     WatchAvailabilityResponse::decode(message.bytes().clone()).expect("our own bytes")
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_watch_is_a_snapshot_then_changes_then_signs_of_life() {
-    let it = answers();
+    let mut it = answers();
+    it.sign_of_life_every = Duration::from_millis(50);
     let start = WatchAvailabilityRequest {
         region: "seoul".to_owned(),
         cursor: String::new(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use domain::Timestamp;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -14,6 +16,7 @@ struct Signer {
     key: EncodingKey,
     algorithm: Algorithm,
     kid: &'static str,
+    public: Value,
 }
 
 impl Signer {
@@ -23,22 +26,39 @@ impl Signer {
             key: EncodingKey::from_ed_der(&pair.serialize_der()),
             algorithm: Algorithm::EdDSA,
             kid,
+            public: json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": B64.encode(pair.public_key_raw())}),
         }
     }
 
     fn p256(kid: &'static str) -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+        // Uncompressed: a byte that says so, then both coordinates.
+        let (x, y) = pair.public_key_raw()[1..].split_at(32);
         Self {
             key: EncodingKey::from_ec_der(&pair.serialize_der()),
             algorithm: Algorithm::ES256,
             kid,
+            public: json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": B64.encode(x), "y": B64.encode(y)}),
+        }
+    }
+
+    fn rsa(kid: &'static str) -> Self {
+        let size = rcgen::RsaKeySize::_2048;
+        let pair = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).expect("a key");
+        let key = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).expect("PKCS 8");
+        let public = Jwk::from_encoding_key(&key, Algorithm::RS256).expect("a public half");
+        let mut public = serde_json::to_value(public).expect("serialises");
+        public["kid"] = json!(kid);
+        Self {
+            key,
+            algorithm: Algorithm::RS256,
+            kid,
+            public,
         }
     }
 
     fn public(&self) -> Value {
-        let mut key = Jwk::from_encoding_key(&self.key, self.algorithm).expect("a public half");
-        key.common.key_id = Some(self.kid.to_owned());
-        serde_json::to_value(key).expect("serialises")
+        self.public.clone()
     }
 
     fn sign(&self, claims: &Value) -> String {
@@ -77,10 +97,14 @@ fn write(file: &tempfile::NamedTempFile, signers: &[&Signer]) {
 }
 
 #[test]
-fn eddsa_and_es256_prove_a_system_and_its_role() {
-    let (ed, ec) = (Signer::ed25519("ed"), Signer::p256("ec"));
-    let it = trusting(&[&ed, &ec]);
-    for signer in [&ed, &ec] {
+fn eddsa_es256_and_rs256_prove_a_system_and_its_role() {
+    let (ed, ec, rsa) = (
+        Signer::ed25519("ed"),
+        Signer::p256("ec"),
+        Signer::rsa("rsa"),
+    );
+    let it = trusting(&[&ed, &ec, &rsa]);
+    for signer in [&ed, &ec, &rsa] {
         let caller = it.callers.verify(&signer.sign(&claims())).expect("proven");
         assert_eq!(
             (caller.system.as_str(), caller.role),

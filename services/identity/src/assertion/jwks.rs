@@ -124,6 +124,7 @@ impl KeySet {
 }
 
 /// A key we can use, with the algorithm that its kind and its `alg` agree on.
+#[expect(clippy::wildcard_enum_match_arm, reason = "kinds of keys that are not named are never used")]
 fn pin(key: &Jwk) -> Option<PinnedKey> {
     let algorithm = match &key.algorithm {
         AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {

@@ -16,7 +16,7 @@ const FOLDERS: [&str; 4] = [
 ];
 
 /// A running server; stopped when dropped.
-pub struct Postgres {
+pub(crate) struct Postgres {
     // Before the folder: the server must be dead when its data goes.
     server: Child,
     port: u16,
@@ -27,7 +27,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes a data folder and starts a server on it.
-    pub fn start(fsync: bool) -> Self {
+    pub(crate) fn start(fsync: bool) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("doseline-people-")
             .tempdir()
@@ -47,7 +47,7 @@ impl Postgres {
     }
 
     /// Makes an empty database and answers its URL.
-    pub fn create_database(&self) -> String {
+    pub(crate) fn create_database(&self) -> String {
         let name = format!("people_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         run(Command::new(program("createdb"))
             .args(["-h", "127.0.0.1", "-U", "doseline", "-p"])
@@ -57,7 +57,7 @@ impl Postgres {
     }
 
     /// Ends the server at once, with all its sessions, as a crash does.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let quit = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
         if !quit.is_ok_and(|status| status.success()) {
             // The server is gone already or cannot be signalled: nothing else to try.
@@ -67,7 +67,7 @@ impl Postgres {
     }
 
     /// Starts a crashed server again, on the same port and data.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.server = launch(self.folder.path(), self.port, self.fsync);
         self.await_ready();
     }

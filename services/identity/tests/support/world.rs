@@ -23,22 +23,22 @@ use runtime::{Boot, Clock, Drain, OnExit, Readiness, Tasks};
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
-pub const INTERNAL_KEY: &str = "open-sesame-0123456789";
+pub(crate) const INTERNAL_KEY: &str = "open-sesame-0123456789";
 
 /// 2021-07-12T09:00:00+09:00.
-pub const NOW: Timestamp = Timestamp::from_secs(1_626_048_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_626_048_000);
 
-pub struct World {
-    pub boot: Boot,
-    pub provider: Provider,
-    pub keyspace: Keyspace,
-    pub folder: tempfile::TempDir,
-    pub identity: IdentityServiceClient<Channel>,
-    pub admin: CampaignAdminServiceClient<Channel>,
+pub(crate) struct World {
+    pub(crate) boot: Boot,
+    pub(crate) provider: Provider,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) identity: IdentityServiceClient<Channel>,
+    pub(crate) admin: CampaignAdminServiceClient<Channel>,
 }
 
 /// Starts identity over this store.
-pub async fn start(
+pub(crate) async fn start(
     clock: Clock,
     workers: usize,
     people: impl AsyncFnOnce(&Path, &Boot, Metrics) -> Arc<dyn People>,

@@ -218,7 +218,9 @@ impl Shard {
                 news.push(count.left());
                 continue;
             };
-            let believed = known.apply(*count, sent, now);
+            // A read that came meanwhile may be the newer one of the two.
+            let overtaken = known.loaded > sent;
+            let believed = known.apply(*count, sent, now) && !overtaken;
             known.settled = tick;
             news.extend(known.news());
             if !believed {

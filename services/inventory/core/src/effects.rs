@@ -156,6 +156,8 @@ pub enum Input {
         /// The slot's counts where the move committed; `None` where it is known that nothing was written.
         outcome: Option<SlotCount>,
     },
+    /// Time has passed; wanted about once a second, so that what waits to be read again is read without a caller.
+    Tick,
     /// There are expired holds: one sweep is wanted.
     SweepDue,
     /// Admit nobody more, finish, stop.

@@ -1,4 +1,4 @@
-//! The decisions of one shard's owner, as a state machine without async, clock, randomness or I/O.
+//! The decisions of one shard's owner: a state machine that never waits, reads no time, draws nothing and does no I/O.
 //!
 //! Invariant: an answer leaves only after the ledger has committed what it says, and memory never has more places
 //! left than the ledger: it may be pessimistic, never optimistic.

@@ -153,6 +153,7 @@ impl Shard {
             Input::LookedUp { asks, recorded } => self.looked_up(&asks, recorded, effects),
             Input::LookupFailed { asks } => self.lookup_failed(&asks, effects),
             Input::SlotsChanged { slots } => self.slots_changed(&slots, effects),
+            Input::Tick => {}
             Input::SweepDue => self.sweep_wanted = true,
             Input::Drain => self.draining = true,
         }

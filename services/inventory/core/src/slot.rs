@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) state: SlotState,
     pub(crate) taken: u32,
     pub(crate) settled: Tick,
+    /// When a read was applied last, in that order.
+    pub(crate) loaded: Tick,
     pub(crate) read_at: Timestamp,
     published: Option<SlotLeft>,
 }
@@ -50,6 +52,7 @@ impl Slot {
             state,
             taken: 0,
             settled: Tick::default(),
+            loaded: Tick::default(),
             read_at: now,
             published: None,
         }

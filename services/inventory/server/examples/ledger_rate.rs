@@ -22,7 +22,7 @@ use inventory::ledger::postgres::{PostgresConfig, PostgresLedger};
 use inventory::ledger::{Clinic, ClinicSupply, Ledger, NewSlot, SeizeRequest, Writer};
 
 #[path = "../tests/support/postgres.rs"]
-mod postgres;
+pub mod postgres;
 
 const SPREAD_CLINICS: u32 = 1_000;
 const DAYS: i32 = 14;

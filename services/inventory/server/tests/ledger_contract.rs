@@ -8,6 +8,10 @@
 pub mod backends;
 #[path = "ledger_contract/decisions.rs"]
 pub mod decisions;
+#[path = "ledger_contract/desk.rs"]
+pub mod desk;
+#[path = "ledger_contract/dice.rs"]
+pub mod dice;
 #[path = "ledger_contract/fencing.rs"]
 pub mod fencing;
 #[path = "ledger_contract/holds.rs"]

@@ -47,8 +47,9 @@ async fn write(
     session: &mut Option<StampSession>,
     stamps: &[Stamp],
 ) -> Result<Vec<Placed>, BoxError> {
-    let open = match session {
-        Some(open) => open,
+    // A session that died while nobody asked costs nobody an answer.
+    let open = match session.take().filter(|open| !open.session.client.is_closed()) {
+        Some(open) => session.insert(open),
         None => session.insert(connector.stamp_session().await?),
     };
     let placed = tokio::time::timeout(WRITE_WITHIN, stamp(open, stamps)).await??;

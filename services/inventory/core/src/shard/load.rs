@@ -43,6 +43,10 @@ impl Loads {
         }
     }
 
+    pub(super) fn reading(&self, slot: SlotId) -> bool {
+        self.under_way.contains_key(&slot)
+    }
+
     pub(super) fn void(&mut self, slot: SlotId) {
         if let Some(ticket) = self.under_way.get_mut(&slot) {
             ticket.void = true;
@@ -151,6 +155,8 @@ impl Shard {
         let mut due = now.plus(again);
         let (slots, loads) = (&self.slots, &mut self.loads);
         self.stale.retain(|slot| match slots.get(slot) {
+            // What is on its way may be older than what made the slot stale.
+            _ if loads.under_way.contains_key(slot) => true,
             None => false,
             Some(known) if now.since(known.read_at) >= again => {
                 loads.want(*slot);
@@ -165,20 +171,22 @@ impl Shard {
     }
 
     pub(crate) fn mark_stale(&mut self, slot: SlotId) {
-        if let Some(known) = self.slots.get(&slot) {
-            let due = known.read_at.plus(self.limits.reread_after);
-            self.stale_due = if self.stale.is_empty() {
-                due
-            } else {
-                self.stale_due.min(due)
-            };
-            self.stale.insert(slot);
-        }
+        let again = self.limits.reread_after;
+        let known = self.slots.get(&slot);
+        let due = known.map_or(Timestamp::default(), |known| known.read_at.plus(again));
+        self.stale_due = if self.stale.is_empty() {
+            due
+        } else {
+            self.stale_due.min(due)
+        };
+        self.stale.insert(slot);
     }
 
     fn remember(&mut self, now: Timestamp, state: SlotState, asked: Tick) {
         let slot = state.slot;
+        let tick = self.next_tick();
         if let Some(known) = self.slots.get_mut(&slot) {
+            known.loaded = tick;
             if !known.apply(SlotCount::of(&state), asked, now) {
                 self.mark_stale(slot);
             }

@@ -48,6 +48,10 @@ impl Shard {
                 self.forget(state.slot);
                 continue;
             }
+            if self.loads.reading(state.slot) {
+                // The read under way may be older than this.
+                self.mark_stale(state.slot);
+            }
             let Some(known) = self.slots.get_mut(&state.slot) else {
                 if self.phase == Phase::Serving {
                     news.push(count.left());

@@ -48,7 +48,10 @@ pub(crate) struct Stage {
     pub(crate) away: u64,
     pub(crate) check_fires: u64,
     pub(crate) slots_unreadable: bool,
+    /// Reads that were done but are not heard of yet, where they are slow.
+    pub(crate) slow_reads: Option<VecDeque<Input>>,
     pub(crate) requests_unreadable: bool,
+    pub(crate) published: BTreeMap<SlotId, u32>,
     pub(crate) alarms: VecDeque<Alarm>,
     pub(crate) stopped: Option<Stop>,
     pub(crate) batches: u64,
@@ -85,7 +88,9 @@ impl Stage {
             away: 0,
             check_fires: 0,
             slots_unreadable: false,
+            slow_reads: None,
             requests_unreadable: false,
+            published: BTreeMap::new(),
             alarms: VecDeque::new(),
             stopped: None,
             batches: 0,
@@ -190,10 +195,17 @@ impl Stage {
             }
             Effect::Load { slots } => {
                 let found = self.ledger.read(&slots);
-                Some(Input::SlotsLoaded {
+                let input = Input::SlotsLoaded {
                     asked: slots,
                     found,
-                })
+                };
+                match &mut self.slow_reads {
+                    Some(waiting) => {
+                        waiting.push_back(input);
+                        None
+                    }
+                    None => Some(input),
+                }
             }
             Effect::Lookup { asks, .. } if self.requests_unreadable => {
                 Some(Input::LookupFailed { asks })
@@ -210,7 +222,11 @@ impl Stage {
             }
             Effect::Reserved { ask } => self.run_move(ask),
             Effect::Seize { expect } => Some(self.seize(expect)),
-            Effect::Publish { .. } => None,
+            Effect::Publish { slots } => {
+                self.published
+                    .extend(slots.iter().map(|it| (it.slot, it.left)));
+                None
+            }
             Effect::Alarm { what } => {
                 self.alarms.push_back(what);
                 None

@@ -1,5 +1,6 @@
 //! The words of the tables.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use domain::command::BodyHash;
@@ -39,8 +40,8 @@ pub(crate) fn perform(stage: &mut Stage, line: &str) -> Outcome {
         [person, "hears", ref expected @ ..] => {
             hears(stage, person_id(person)?, &expected.join(" "))
         }
-        ["the", ..] | ["another", ..] | ["remember", ..] => world(stage, line),
-        ["slots" | "requests", ..] | ["sweep"] | ["drain"] => world(stage, line),
+        ["the", ..] | ["another" | "a", ..] | ["remember", ..] => world(stage, line),
+        ["slots" | "requests" | "reads", ..] | ["sweep"] | ["drain"] => world(stage, line),
         _ => expect(stage, &words),
     }
 }
@@ -55,6 +56,12 @@ fn world(stage: &mut Stage, line: &str) -> Outcome {
         ["the", "statement", "commits", "unheard"] => return stage.lose(true),
         ["the", "ledger", "is", "away", "for", count, "statements"] => stage.away = number(count)?,
         ["the", "check", "fires", "for", count, "statements"] => stage.check_fires = number(count)?,
+        ["reads", "are", "slow"] => stage.slow_reads = Some(VecDeque::new()),
+        ["reads", "arrive"] => {
+            for input in stage.slow_reads.take().into_iter().flatten() {
+                stage.input(input);
+            }
+        }
         ["slots", "cannot", "be", "read"] => stage.slots_unreadable = true,
         ["slots", "can", "be", "read"] => stage.slots_unreadable = false,
         ["requests", "cannot", "be", "read"] => stage.requests_unreadable = true,
@@ -71,6 +78,11 @@ fn world(stage: &mut Stage, line: &str) -> Outcome {
         ["the", "owner", "hears", "of", slot] => {
             let slots = stage.ledger.read(&[slot_id(slot)?]);
             stage.input(Input::SlotsChanged { slots });
+        }
+        ["a", "second", "passes"] => {
+            let later = stage.now.plus(Duration::from_secs(1));
+            stage.pass(later);
+            stage.input(Input::Tick);
         }
         ["sweep"] => stage.input(Input::SweepDue),
         ["drain"] => stage.input(Input::Drain),
@@ -90,6 +102,10 @@ fn expect(stage: &mut Stage, words: &[&str]) -> Outcome {
             same(memory.map(|it| it.left), Some(number(count)?))
         }
         [slot, "is", "unknown"] => same(stage.core().memory(slot_id(slot)?), None),
+        ["readers", "see", count, "left", "in", slot] => {
+            let seen = stage.published.get(&slot_id(slot)?).copied();
+            same(seen, Some(number(count)?))
+        }
         ["running"] => same(stage.stopped, None),
         ["stopped", "drained"] => same(stage.stopped, Some(Stop::Drained)),
         ["stopped", "fenced"] => same(stage.stopped, Some(Stop::Fenced)),

@@ -132,6 +132,7 @@ impl Checker {
             Verdict::Refused { refusal, .. } => {
                 *self.refusals.entry(*refusal).or_insert(0) += 1;
                 let own = row.filter(|row| row.hash == hash).map(|row| row.written);
+                let own = own.filter(|it| it.seq > 0);
                 let own = own.filter(|it| self.writers.get(&(it.shard, it.epoch)) == Some(&owner));
                 let decided = !matches!(refusal.class(), Class::Unavailable | Class::Unknown);
                 assert!(
@@ -212,6 +213,18 @@ impl Checker {
                 memory.taken >= taken && memory.reserved >= reserved,
                 "slot {slot}: {memory:?} forgot places under way: {taken}, {reserved}"
             );
+        }
+    }
+
+    pub(crate) fn memory_is_right(shard: &Shard, ledger: &Ledger) {
+        for (slot, state) in &ledger.slots {
+            if let Some(memory) = shard.memory(*slot) {
+                assert_eq!(
+                    (memory.capacity, memory.booked, memory.open, memory.left),
+                    (state.capacity, state.booked, state.open, state.left()),
+                    "slot {slot}: memory and ledger differ for good"
+                );
+            }
         }
     }
 

@@ -173,7 +173,7 @@ impl Ledger {
         under: Option<(ShardId, Epoch)>,
     ) -> Result<(Verdict, Vec<SlotCount>), Epoch> {
         if let Some((shard, epoch)) = under {
-            let found = self.shards[&shard].epoch;
+            let found = self.shards.get(&shard).map_or(Epoch(0), |row| row.epoch);
             if found != epoch {
                 return Err(found);
             }

@@ -12,8 +12,8 @@ mod world;
 
 use std::panic::catch_unwind;
 
-/// Worlds in a test run: about ten seconds on two cores of a debug build.
-const SEEDS: u64 = 3_000;
+/// Worlds in a test run: about ten seconds of work in a debug build.
+const SEEDS: u64 = 2_000;
 /// Threads that share them.
 const THREADS: u64 = 2;
 

@@ -29,6 +29,8 @@ impl World {
                 let input = Input::SlotsChanged { slots };
                 self.after(1, 300, Event::Deliver { owner: id, input });
             }
+            let input = Input::Tick;
+            self.after(1, 30, Event::Deliver { owner: id, input });
             if holds {
                 self.after(
                     1,

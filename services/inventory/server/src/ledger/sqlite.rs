@@ -11,8 +11,8 @@ use domain::{
     CampaignId, Claimant, Epoch, Op, PersonId, Recorded, RequestId, Serial, ShardId, SlotId,
     SlotState,
 };
-use rusqlite::{Connection, params};
 use runtime::Clock;
+use rusqlite::{Connection, params};
 
 use self::clock::LedgerClock;
 use self::reads::Readers;
@@ -31,6 +31,7 @@ mod rows;
 mod shards;
 mod side;
 mod supply;
+mod work;
 mod writing;
 
 /// The ops that one batch may have, as in every backend.
@@ -226,7 +227,9 @@ impl Writer for SqliteWriter {
     async fn batch(&mut self, seq: u64, ops: &[Op]) -> Result<BatchAnswer, Fault> {
         self.usable()?;
         if ops.len() > BATCH_OPS_MAX {
-            return Err(unavailable(format!("a batch has at most {BATCH_OPS_MAX} ops")));
+            return Err(unavailable(format!(
+                "a batch has at most {BATCH_OPS_MAX} ops"
+            )));
         }
         let (shard, epoch, ops) = (self.shard, self.epoch, ops.to_vec());
         let weight = ops.len().max(1);
@@ -238,7 +241,9 @@ impl Writer for SqliteWriter {
     async fn sweep(&mut self, seq: u64, limit: u32) -> Result<Vec<SlotCount>, Fault> {
         self.usable()?;
         let (shard, epoch) = (self.shard, self.epoch);
-        let weight = usize::try_from(limit).unwrap_or(usize::MAX).clamp(1, BATCH_OPS_MAX);
+        let weight = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .clamp(1, BATCH_OPS_MAX);
         let work = move |db: &Connection, now| batch::sweep(db, now, shard, epoch, seq, limit);
         let result = self.queue.run(weight, Some(shard), work).await;
         self.note(result)

@@ -91,7 +91,9 @@ impl Backend for SqliteFile {
     async fn check_rows(&self) {
         let db = rusqlite::Connection::open(&self.path).expect("the file opens");
         for (what, sql) in CONTRADICTIONS {
-            let found: i64 = db.query_row(sql, [], |row| row.get(0)).expect("the rows are counted");
+            let found: i64 = db
+                .query_row(sql, [], |row| row.get(0))
+                .expect("the rows are counted");
             assert_eq!(found, 0, "{what}");
         }
         let intact: String = db
@@ -110,7 +112,10 @@ impl Backend for PostgresDatabase {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(connection);
         for (what, sql) in CONTRADICTIONS {
-            let row = client.query_one(sql, &[]).await.expect("the rows are counted");
+            let row = client
+                .query_one(sql, &[])
+                .await
+                .expect("the rows are counted");
             assert_eq!(row.get::<_, i64>(0), 0, "{what}");
         }
     }

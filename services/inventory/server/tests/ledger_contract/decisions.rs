@@ -4,9 +4,8 @@ use domain::command::Done;
 use domain::{Refusal, SlotId, Verdict};
 use inventory::ledger::{ClaimState, SlotCount};
 
-use crate::world::{
-    AN_HOUR, BODY, OTHER_BODY, World, done, offer, one, refused, reused, two, with_serial,
-};
+use crate::desk::{done, one, refused, reused, two};
+use crate::world::{AN_HOUR, BODY, OTHER_BODY, World, offer, with_serial};
 
 pub async fn a_booking_takes_a_place_and_is_recorded(world: &World) {
     let slots = world.offers(1, &[offer(0, 3)]).await;
@@ -15,7 +14,10 @@ pub async fn a_booking_takes_a_place_and_is_recorded(world: &World) {
     let op = world.book(&who, 0, one(slots[0]));
     let answer = desk.run(std::slice::from_ref(&op)).await;
     let recorded = done(answer.verdicts[0].clone());
-    assert_eq!((recorded.done, recorded.slots), (Done::Booked, one(slots[0])));
+    assert_eq!(
+        (recorded.done, recorded.slots),
+        (Done::Booked, one(slots[0]))
+    );
     assert_eq!(recorded.claim_version.0, 1);
     let count = SlotCount {
         slot: slots[0],
@@ -24,7 +26,10 @@ pub async fn a_booking_takes_a_place_and_is_recorded(world: &World) {
         open: true,
     };
     assert_eq!(answer.slots, vec![count]);
-    assert_eq!(world.recorded(&who, op.request).await, Some(recorded.clone()));
+    assert_eq!(
+        world.recorded(&who, op.request).await,
+        Some(recorded.clone())
+    );
     let claim = world.claim(&who).await.expect("a claim");
     assert_eq!((claim.state, claim.version.0), (ClaimState::Booked, 1));
     assert_eq!(claim.booking, Some(recorded.booking));
@@ -57,9 +62,13 @@ pub async fn an_older_permit_is_refused_before_the_state_of_the_claim(world: &Wo
     }
     let verdict = desk.one(&world.confirm(&old, 1, booking)).await;
     refused(&verdict, Refusal::PermitSuperseded, 1);
-    let moved = world.moved(&desk, &world.move_op(&old, 1, booking, 1, slots[1])).await;
+    let moved = world
+        .moved(&desk, &world.move_op(&old, 1, booking, 1, slots[1]))
+        .await;
     refused(&moved.verdict, Refusal::PermitSuperseded, 1);
-    let cancelled = world.cancelled(&world.cancel_op(&old, 1, booking, None)).await;
+    let cancelled = world
+        .cancelled(&world.cancel_op(&old, 1, booking, None))
+        .await;
     refused(&cancelled.verdict, Refusal::PermitSuperseded, 1);
     assert_eq!(world.booked(slots[0]).await, 1);
 }
@@ -68,7 +77,10 @@ pub async fn a_newer_permit_raises_the_serial_only_when_its_op_succeeds(world: &
     let slots = world.offers(1, &[offer(0, 1), offer(0, 0)]).await;
     let mut desk = world.desk(0).await;
     let who = world.person(1);
-    let hold = desk.does(&world.hold(&who, 0, one(slots[0]), AN_HOUR)).await.booking;
+    let hold = desk
+        .does(&world.hold(&who, 0, one(slots[0]), AN_HOUR))
+        .await
+        .booking;
     let newer = with_serial(&who, 7);
     let verdict = desk.one(&world.book(&newer, 1, one(slots[1]))).await;
     refused(&verdict, Refusal::AlreadyHeld, 1);
@@ -87,7 +99,9 @@ pub async fn an_existing_booking_is_told_before_a_stale_version(world: &World) {
     for version in [0, 1, 2] {
         let verdict = desk.one(&world.book(&who, version, one(slots[0]))).await;
         refused(&verdict, Refusal::AlreadyBooked, 1);
-        let verdict = desk.one(&world.hold(&who, version, one(slots[0]), AN_HOUR)).await;
+        let verdict = desk
+            .one(&world.hold(&who, version, one(slots[0]), AN_HOUR))
+            .await;
         refused(&verdict, Refusal::AlreadyBooked, 1);
     }
 }
@@ -96,9 +110,12 @@ pub async fn a_live_hold_is_told_before_a_stale_version(world: &World) {
     let slots = world.offers(1, &[offer(0, 2)]).await;
     let mut desk = world.desk(0).await;
     let who = world.person(1);
-    desk.does(&world.hold(&who, 0, one(slots[0]), AN_HOUR)).await;
+    desk.does(&world.hold(&who, 0, one(slots[0]), AN_HOUR))
+        .await;
     for version in [0, 1, 2] {
-        let verdict = desk.one(&world.hold(&who, version, one(slots[0]), AN_HOUR)).await;
+        let verdict = desk
+            .one(&world.hold(&who, version, one(slots[0]), AN_HOUR))
+            .await;
         refused(&verdict, Refusal::AlreadyHeld, 1);
         let verdict = desk.one(&world.book(&who, version, one(slots[0]))).await;
         refused(&verdict, Refusal::AlreadyHeld, 1);
@@ -143,7 +160,11 @@ pub async fn slots_are_judged_unknown_then_wrong_shard_then_closed_then_full(wor
     let who = world.person(1);
     for (wanted, refusal) in cases {
         refused(&desk.one(&world.book(&who, 0, wanted)).await, refusal, 0);
-        refused(&desk.one(&world.hold(&who, 0, wanted, AN_HOUR)).await, refusal, 0);
+        refused(
+            &desk.one(&world.hold(&who, 0, wanted, AN_HOUR)).await,
+            refusal,
+            0,
+        );
     }
     for slot in [slots[3], slots[4]] {
         assert_eq!(world.booked(slot).await, 0);
@@ -154,18 +175,25 @@ pub async fn a_refusal_writes_nothing_and_its_request_id_may_still_succeed(world
     let slots = world.offers(1, &[offer(0, 1)]).await;
     let mut desk = world.desk(0).await;
     let (first, second) = (world.person(1), world.person(2));
-    let booking = desk.does(&world.book(&first, 0, one(slots[0]))).await.booking;
+    let booking = desk
+        .does(&world.book(&first, 0, one(slots[0])))
+        .await
+        .booking;
     let op = world.book(&second, 0, one(slots[0]));
     refused(&desk.one(&op).await, Refusal::SlotFull, 0);
     assert_eq!(world.recorded(&second, op.request).await, None);
     assert_eq!(world.claim(&second).await, None);
     assert_eq!(world.booked(slots[0]).await, 1);
-    world.cancelled(&world.cancel_op(&first, 1, booking, None)).await;
+    world
+        .cancelled(&world.cancel_op(&first, 1, booking, None))
+        .await;
     done(desk.one(&op).await);
 }
 
 pub async fn a_batch_is_answered_op_by_op_and_each_slot_once(world: &World) {
-    let slots = world.offers(1, &[offer(0, 2), offer(0, 9).second_dose()]).await;
+    let slots = world
+        .offers(1, &[offer(0, 2), offer(0, 9).second_dose()])
+        .await;
     let mut desk = world.desk(0).await;
     let ops = vec![
         world.book(&world.person(9), 0, one(slots[0])),

@@ -3,7 +3,8 @@
 use domain::{Epoch, Op, ShardId, Verdict};
 use inventory::ledger::{BatchAnswer, Fault, Seized};
 
-use crate::world::{World, done, instance, offer, one};
+use crate::desk::{done, one};
+use crate::world::{World, instance, offer};
 
 #[track_caller]
 fn fenced<T>(result: Result<T, Fault>, held: Epoch, found: Epoch) {
@@ -22,17 +23,26 @@ pub async fn a_seizure_raises_the_epoch_and_tells_what_was_before(world: &World)
     let slots = world.offers(1, &[offer(0, 9)]).await;
     let shard = ShardId(0);
     let first = world.seize(shard, Epoch(0)).await.expect("seized");
-    assert_eq!((first.epoch, first.prev_epoch, first.prev_seq), (Epoch(1), Epoch(0), 0));
+    assert_eq!(
+        (first.epoch, first.prev_epoch, first.prev_seq),
+        (Epoch(1), Epoch(0), 0)
+    );
     let Seized { mut writer, .. } = first;
     for seq in 1..=3 {
         let op = world.book(&world.person(seq), 0, one(slots[0]));
         writer.batch(seq, &[op]).await.expect("the batch commits");
     }
     let second = world.seize(shard, Epoch(1)).await.expect("seized");
-    assert_eq!((second.epoch, second.prev_epoch, second.prev_seq), (Epoch(2), Epoch(1), 3));
+    assert_eq!(
+        (second.epoch, second.prev_epoch, second.prev_seq),
+        (Epoch(2), Epoch(1), 3)
+    );
     let row = world.ledger.shards().await.expect("shards")[0].clone();
     assert_eq!((row.epoch, row.batch_seq), (Epoch(2), 0));
-    assert_eq!((row.owner.as_str(), row.addr.as_str()), ("inventory-1", "127.0.0.1:7001"));
+    assert_eq!(
+        (row.owner.as_str(), row.addr.as_str()),
+        ("inventory-1", "127.0.0.1:7001")
+    );
 }
 
 pub async fn a_seizure_of_another_epoch_than_expected_is_fenced(world: &World) {
@@ -52,7 +62,10 @@ pub async fn the_epoch_lies_above_the_floor(world: &World) {
     assert_eq!((seized.epoch, seized.prev_epoch), (Epoch(42), Epoch(0)));
     let mut request = world.seize_request(ShardId(0), Epoch(42));
     request.floor = Epoch(5);
-    assert_eq!(world.ledger.seize(request).await.expect("seized").epoch, Epoch(43));
+    assert_eq!(
+        world.ledger.seize(request).await.expect("seized").epoch,
+        Epoch(43)
+    );
 }
 
 pub async fn a_seizure_repeated_with_its_nonce_has_the_same_result(world: &World) {
@@ -77,7 +90,8 @@ pub async fn a_seizure_repeated_with_its_nonce_has_the_same_result(world: &World
 pub async fn an_old_owner_writes_nothing(world: &World) {
     let slots = world.offers(1, &[offer(0, 9)]).await;
     let mut old = world.desk(0).await;
-    old.does(&world.book(&world.person(1), 0, one(slots[0]))).await;
+    old.does(&world.book(&world.person(1), 0, one(slots[0])))
+        .await;
     let mut new = world.desk(0).await;
     let who = world.person(2);
     let op = world.book(&who, 0, one(slots[0]));
@@ -117,16 +131,26 @@ pub async fn a_failed_batch_leaves_no_trace(world: &World) {
     let (who, holder) = (world.person(1), world.person(2));
     let hold = world.hold(&holder, 0, one(slots[1]), crate::world::AT_ONCE);
     desk.does(&hold).await;
-    let ops = [world.book(&who, 0, one(slots[0])), world.book(&holder, 1, one(slots[0]))];
+    let ops = [
+        world.book(&who, 0, one(slots[0])),
+        world.book(&holder, 1, one(slots[0])),
+    ];
     fenced(desk.writer.batch(9, &ops).await, desk.epoch, desk.epoch);
     for op in &ops {
         assert_eq!(world.recorded(&op.claimant, op.request).await, None);
     }
     assert_eq!(world.claim(&who).await, None);
     // Not even the expired hold was given back.
-    assert_eq!((world.booked(slots[0]).await, world.booked(slots[1]).await), (0, 1));
+    assert_eq!(
+        (world.booked(slots[0]).await, world.booked(slots[1]).await),
+        (0, 1)
+    );
     assert_eq!(world.ledger.shards().await.expect("shards")[0].batch_seq, 1);
-    let changes = world.ledger.outside_changes(cursor, 100).await.expect("changes");
+    let changes = world
+        .ledger
+        .outside_changes(cursor, 100)
+        .await
+        .expect("changes");
     assert!(changes.slots.is_empty());
     for verdict in desk.run(&ops).await.verdicts {
         done(verdict);
@@ -168,7 +192,10 @@ pub async fn a_takeover_under_load_counts_every_acknowledged_batch(world: &World
             world.ledger.seize(request).await.expect("seized")
         };
         let (committed, seized) = tokio::join!(old_owner, new_owner);
-        assert!(seized.prev_seq >= committed, "an acknowledged batch is missing");
+        assert!(
+            seized.prev_seq >= committed,
+            "an acknowledged batch is missing"
+        );
         acknowledged += u32::try_from(committed).expect("few batches");
         let found = world.booked(slots[0]).await;
         assert!(found >= acknowledged);
@@ -186,7 +213,10 @@ pub async fn shards_are_added_and_never_reset(world: &World) {
     let ids: Vec<u32> = rows.iter().map(|row| row.shard.0).collect();
     assert_eq!(ids, vec![0, 1, 2, 3]);
     assert_eq!(rows[1].epoch, desk.epoch);
-    assert_eq!((rows[2].epoch, rows[2].batch_seq, rows[2].owner.as_str()), (Epoch(0), 0, ""));
+    assert_eq!(
+        (rows[2].epoch, rows[2].batch_seq, rows[2].owner.as_str()),
+        (Epoch(0), 0, "")
+    );
 }
 
 pub async fn a_shard_that_does_not_exist_cannot_be_seized(world: &World) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::command::{BodyHash, Done};
 use domain::{
-    Action, BookingId, Claimant, ClaimVersion, Op, PersonId, Recorded, Refusal, RequestId, Serial,
+    Action, BookingId, ClaimVersion, Claimant, Op, PersonId, Recorded, Refusal, RequestId, Serial,
     ShardId, SlotId, SlotPair, Verdict,
 };
 use inventory::ledger::{CancelOp, MoveOp};
@@ -80,7 +80,10 @@ impl Model {
     pub fn sweep(&mut self, shard: ShardId) {
         let people: Vec<PersonId> = self.claims.keys().copied().collect();
         for person in people {
-            let ModelState::Held { slots, dead: true, .. } = &self.claims[&person].state else {
+            let ModelState::Held {
+                slots, dead: true, ..
+            } = &self.claims[&person].state
+            else {
                 continue;
             };
             if self.slots[&slots[0]].offer.shard == shard.0 {
@@ -91,9 +94,9 @@ impl Model {
 
     pub fn has_dead_holds(&self, shard: ShardId) -> bool {
         self.claims.values().any(|claim| match &claim.state {
-            ModelState::Held { slots, dead: true, .. } => {
-                self.slots[&slots[0]].offer.shard == shard.0
-            }
+            ModelState::Held {
+                slots, dead: true, ..
+            } => self.slots[&slots[0]].offer.shard == shard.0,
             ModelState::Held { .. } | ModelState::Free { .. } | ModelState::Booked { .. } => false,
         })
     }
@@ -128,7 +131,8 @@ impl Model {
                 let claim = self.claims.entry(who.person).or_default();
                 claim.serial = who.serial.0;
                 claim.version = recorded.claim_version.0;
-                self.requests.insert((who.person, request), (hash, recorded.clone()));
+                self.requests
+                    .insert((who.person, request), (hash, recorded.clone()));
                 Verdict::Done(recorded)
             }
             Err(refusal) => Verdict::Refused {
@@ -156,9 +160,18 @@ impl Model {
     }
 
     fn count(&mut self, slot: SlotId, change: i32) {
-        let slot = self.slots.get_mut(&slot).expect("a slot that is counted exists");
-        slot.booked = slot.booked.checked_add_signed(change).expect("counts never fall below 0");
-        assert!(slot.booked <= slot.offer.capacity, "the model itself oversold");
+        let slot = self
+            .slots
+            .get_mut(&slot)
+            .expect("a slot that is counted exists");
+        slot.booked = slot
+            .booked
+            .checked_add_signed(change)
+            .expect("counts never fall below 0");
+        assert!(
+            slot.booked <= slot.offer.capacity,
+            "the model itself oversold"
+        );
     }
 
     fn decide(&mut self, shard: ShardId, op: &Op) -> Decided {
@@ -167,20 +180,34 @@ impl Model {
             Action::Book { slots, booking } => {
                 self.take(shard, person, seen, slots)?;
                 let list: Vec<SlotId> = slots.iter().collect();
-                let state = ModelState::Booked { booking, slots: list };
+                let state = ModelState::Booked {
+                    booking,
+                    slots: list,
+                };
                 Ok(self.change(person, state, Done::Booked, booking, slots))
             }
-            Action::Hold { slots, booking, ttl } => {
+            Action::Hold {
+                slots,
+                booking,
+                ttl,
+            } => {
                 self.take(shard, person, seen, slots)?;
                 let list: Vec<SlotId> = slots.iter().collect();
                 let dead = ttl == Duration::ZERO;
-                let state = ModelState::Held { booking, slots: list, dead };
+                let state = ModelState::Held {
+                    booking,
+                    slots: list,
+                    dead,
+                };
                 Ok(self.change(person, state, Done::Held, booking, slots))
             }
             Action::Confirm { hold } => {
                 let slots = self.held(shard, person, seen, hold)?;
                 let list = pair(&slots);
-                let state = ModelState::Booked { booking: hold, slots };
+                let state = ModelState::Booked {
+                    booking: hold,
+                    slots,
+                };
                 Ok(self.change(person, state, Done::Confirmed, hold, list))
             }
             Action::Release { hold } => {
@@ -268,7 +295,10 @@ impl Model {
                 if seen != claim.version {
                     return Err(Refusal::ClaimVersionStale);
                 }
-                if slots.iter().any(|slot| self.slots[slot].offer.shard != shard.0) {
+                if slots
+                    .iter()
+                    .any(|slot| self.slots[slot].offer.shard != shard.0)
+                {
                     return Err(Refusal::WrongShard);
                 }
                 Ok(slots)
@@ -281,7 +311,12 @@ impl Model {
         }
     }
 
-    fn booked(&self, who: &Claimant, seen: ClaimVersion, wanted: BookingId) -> Result<Vec<SlotId>, Refusal> {
+    fn booked(
+        &self,
+        who: &Claimant,
+        seen: ClaimVersion,
+        wanted: BookingId,
+    ) -> Result<Vec<SlotId>, Refusal> {
         let claim = self.claim(who.person);
         match claim.state {
             ModelState::Booked { booking, slots } if booking == wanted => {
@@ -315,7 +350,10 @@ impl Model {
         self.count(op.to, 1);
         self.count(from, -1);
         let list = pair(&slots);
-        let state = ModelState::Booked { booking: op.booking, slots };
+        let state = ModelState::Booked {
+            booking: op.booking,
+            slots,
+        };
         Ok(self.change(op.claimant.person, state, Done::Moved, op.booking, list))
     }
 
@@ -333,7 +371,13 @@ impl Model {
             (ModelState::default(), pair(&given_up))
         } else {
             let list = pair(&kept);
-            (ModelState::Booked { booking: op.booking, slots: kept }, list)
+            (
+                ModelState::Booked {
+                    booking: op.booking,
+                    slots: kept,
+                },
+                list,
+            )
         };
         Ok(self.change(op.claimant.person, state, Done::Cancelled, op.booking, list))
     }

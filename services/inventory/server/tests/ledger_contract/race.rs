@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use domain::{Op, Refusal, SlotId, Verdict};
-use inventory::ledger::Ledger;
+use inventory::ledger::{CancelOp, Ledger, MoveOp};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::world::{Desk, World, done, offer, one};
+use crate::desk::{Desk, done, one};
+use crate::world::{World, offer};
 
 const TASKS: usize = 64;
 const ATTEMPTS: usize = 2_000;
@@ -69,7 +70,9 @@ async fn booked_in_all(ledger: &dyn Ledger, slots: &[SlotId]) -> u32 {
 }
 
 pub async fn of_2000_who_race_for_500_places_exactly_500_get_one(world: &World) {
-    let offers: Vec<_> = (0..SHARDS).map(|shard| offer(shard, PLACES / SHARDS)).collect();
+    let offers: Vec<_> = (0..SHARDS)
+        .map(|shard| offer(shard, PLACES / SHARDS))
+        .collect();
     let slots = world.offers(SHARDS, &offers).await;
     let desks = desks(world).await;
     let ended = race(world, &desks, &slots).await;
@@ -79,61 +82,31 @@ pub async fn of_2000_who_race_for_500_places_exactly_500_get_one(world: &World) 
 }
 
 pub async fn moves_in_the_middle_of_the_race_never_oversell_or_lose_a_place(world: &World) {
-    let offers: Vec<_> = (0..SHARDS).map(|shard| offer(shard, PLACES / SHARDS)).collect();
+    let offers: Vec<_> = (0..SHARDS)
+        .map(|shard| offer(shard, PLACES / SHARDS))
+        .collect();
     let slots = world.offers(SHARDS, &offers).await;
     let desks = desks(world).await;
-    // Eighty have a place before the doors open; they move about while the others come, and some give up.
-    let mut early = Vec::new();
-    for number in 0..80_usize {
-        let shard = number % slots.len();
-        let who = world.person(u64::try_from(ATTEMPTS + number).expect("few") + 1);
-        let op = world.book(&who, 0, one(slots[shard]));
-        let recorded = desks[shard].lock().await.does(&op).await;
-        early.push((who, recorded.booking, shard));
-    }
+    // Eighty have a place before the doors open; they move about while the others come, and ten of them give up.
     let mut movers = JoinSet::new();
-    for (number, (who, booking, home)) in early.into_iter().enumerate() {
-        let steps: Vec<_> = (1..=6)
-            .map(|step| {
-                let shard = (home + step) % slots.len();
-                (shard, world.move_op(&who, 0, booking, 1, slots[shard]))
-            })
-            .collect();
-        let cancel = (number % 8 == 0).then(|| world.cancel_op(&who, 0, booking, None));
+    for number in 0..80 {
+        let mover = Mover::booked(world, &desks, &slots, number).await;
         let (ledger, desks) = (Arc::clone(&world.ledger), Arc::clone(&desks));
-        movers.spawn(async move {
-            let mut version = 1;
-            for (shard, mut op) in steps {
-                op.claim_version.0 = version;
-                let (id, epoch) = {
-                    let desk = desks[shard].lock().await;
-                    (desk.shard, desk.epoch)
-                };
-                match ledger.move_booking(id, epoch, &op).await.expect("answered").verdict {
-                    Verdict::Done(recorded) => version = recorded.claim_version.0,
-                    Verdict::Refused { refusal, .. } => {
-                        assert!(matches!(refusal, Refusal::SlotFull | Refusal::SlotsMismatch));
-                    }
-                    Verdict::Exists(_) => panic!("nobody repeated a move"),
-                }
-            }
-            let Some(mut cancel) = cancel else { return 1 };
-            cancel.claim_version.0 = version;
-            done(ledger.cancel(&cancel).await.expect("answered").verdict);
-            0
-        });
+        movers.spawn(async move { mover.run(&*ledger, &desks).await });
     }
     let (ended, kept) = tokio::join!(race(world, &desks, &slots), movers.join_all());
-    let kept: usize = kept.into_iter().sum();
+    let kept = kept.into_iter().filter(|kept| *kept).count();
+    assert_eq!(kept, 70);
     let live = u32::try_from(winners(&ended) + kept).expect("few");
     assert!(live <= PLACES);
     assert_eq!(booked_in_all(&*world.ledger, &slots).await, live);
     // Whoever was refused tries once more, everywhere: now exactly the places that moves and cancellations left go.
     let mut left = PLACES - live;
-    for (op, _) in ended.iter().filter(|(_, v)| matches!(v, Verdict::Refused { .. })) {
-        if left == 0 {
-            break;
-        }
+    let mut refused = ended
+        .iter()
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Refused { .. }));
+    while left > 0 {
+        let (op, _) = refused.next().expect("someone was refused");
         for (desk, slot) in desks.iter().zip(&slots) {
             let again = world.book(&op.claimant, 0, one(*slot));
             if let Verdict::Done(_) = desk.lock().await.one(&again).await {
@@ -142,6 +115,56 @@ pub async fn moves_in_the_middle_of_the_race_never_oversell_or_lose_a_place(worl
             }
         }
     }
-    assert_eq!(left, 0);
     assert_eq!(booked_in_all(&*world.ledger, &slots).await, PLACES);
+}
+
+/// Somebody with a place who wants another one, again and again.
+struct Mover {
+    steps: Vec<(usize, MoveOp)>,
+    cancel: Option<CancelOp>,
+}
+
+impl Mover {
+    async fn booked(world: &World, desks: &Desks, slots: &[SlotId], number: usize) -> Self {
+        let home = number % slots.len();
+        let who = world.person(u64::try_from(ATTEMPTS + number).expect("few") + 1);
+        let op = world.book(&who, 0, one(slots[home]));
+        let booking = desks[home].lock().await.does(&op).await.booking;
+        let steps = (home + 1..home + 7)
+            .map(|step| step % slots.len())
+            .map(|shard| (shard, world.move_op(&who, 0, booking, 1, slots[shard])))
+            .collect();
+        let cancel = number
+            .is_multiple_of(8)
+            .then(|| world.cancel_op(&who, 0, booking, None));
+        Self { steps, cancel }
+    }
+
+    /// Whether they have a place in the end.
+    async fn run(self, ledger: &dyn Ledger, desks: &Desks) -> bool {
+        let mut version = 1;
+        for (shard, mut op) in self.steps {
+            op.claim_version.0 = version;
+            let (id, epoch) = {
+                let desk = desks[shard].lock().await;
+                (desk.shard, desk.epoch)
+            };
+            let answer = ledger.move_booking(id, epoch, &op).await;
+            match answer.expect("the move is answered").verdict {
+                Verdict::Done(recorded) => version = recorded.claim_version.0,
+                Verdict::Refused { refusal, .. } => {
+                    let expected = [Refusal::SlotFull, Refusal::SlotsMismatch];
+                    assert!(expected.contains(&refusal), "{refusal:?}");
+                }
+                Verdict::Exists(_) => panic!("nobody repeated a move"),
+            }
+        }
+        let Some(mut cancel) = self.cancel else {
+            return true;
+        };
+        cancel.claim_version.0 = version;
+        let answer = ledger.cancel(&cancel).await;
+        done(answer.expect("the cancellation is answered").verdict);
+        false
+    }
 }

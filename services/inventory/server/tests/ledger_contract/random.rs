@@ -6,22 +6,23 @@
 use std::collections::BTreeMap;
 
 use domain::command::Done;
-use domain::{Claimant, ClaimVersion, Op, Recorded, Refusal, Serial, ShardId, SlotId, SlotPair, Verdict};
+use domain::{
+    ClaimVersion, Claimant, Op, Recorded, Refusal, Serial, ShardId, SlotId, SlotPair, Verdict,
+};
 use inventory::ledger::{
     ApplyFault, CancelOp, ClaimState, ClinicSupply, MoveOp, OutboxCursor, SlotCount,
 };
 
+use crate::desk::Desk;
+use crate::dice::Dice;
 use crate::model::{Model, ModelSlot, ModelState};
-use crate::world::{AN_HOUR, AT_ONCE, Desk, OTHER_BODY, Offer, World, clinic, offer};
+use crate::world::{AN_HOUR, AT_ONCE, OTHER_BODY, Offer, World, clinic, offer};
 
 const SHARDS: u32 = 2;
 const PEOPLE: u64 = 7;
 const STEPS: usize = 1_500;
 /// Give another one to look elsewhere, or the one of a failure to see it again.
 const SEED_VARIABLE: &str = "DOSELINE_TEST_SEED";
-
-/// SplitMix64: the same numbers from a seed for ever, whatever becomes of a library.
-struct Dice(u64);
 
 enum Sent {
     Op(Op),
@@ -46,7 +47,9 @@ pub async fn random_requests_are_answered_as_the_model_says(world: &World) {
     #[expect(clippy::disallowed_methods, reason = "a test takes its seed back")]
     let seed = std::env::var(SEED_VARIABLE)
         .ok()
-        .map_or(20_210_712, |text| text.parse().expect("the seed is a number"));
+        .map_or(20_210_712, |text| {
+            text.parse().expect("the seed is a number")
+        });
     #[expect(clippy::print_stderr, reason = "a random test prints its seed")]
     {
         eprintln!("{SEED_VARIABLE}={seed}");
@@ -61,28 +64,6 @@ pub async fn random_requests_are_answered_as_the_model_says(world: &World) {
     play.compare().await;
     let kinds: Vec<_> = play.done.iter().collect();
     assert!(play.done.len() >= 18, "the dice left rules out: {kinds:?}");
-}
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(end).expect("small")).expect("small")
-    }
-
-    fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
 }
 
 impl<'a> Play<'a> {
@@ -165,7 +146,11 @@ impl<'a> Play<'a> {
     }
 
     fn wanted(&mut self, shard: usize) -> SlotPair {
-        let mine = if self.dice.percent(95) { shard } else { 1 - shard };
+        let mine = if self.dice.percent(95) {
+            shard
+        } else {
+            1 - shard
+        };
         let of_shard = &self.slots[mine * 7..mine * 7 + 7];
         let first = match self.dice.below(100) {
             0..2 => SlotId(1_000_000),
@@ -184,12 +169,18 @@ impl<'a> Play<'a> {
         let who = self.claimant(person);
         let version = self.version(&who);
         let known = self.model.claim(who.person).id();
-        let id = known.filter(|_| self.dice.percent(95)).unwrap_or_else(|| self.world.booking());
+        let id = known
+            .filter(|_| self.dice.percent(95))
+            .unwrap_or_else(|| self.world.booking());
         let wanted = self.wanted(shard);
         match self.dice.below(100) {
             0..35 => self.world.book(&who, version, wanted),
             35..70 => {
-                let ttl = if self.dice.percent(40) { AT_ONCE } else { AN_HOUR };
+                let ttl = if self.dice.percent(40) {
+                    AT_ONCE
+                } else {
+                    AN_HOUR
+                };
                 self.world.hold(&who, version, wanted, ttl)
             }
             70..90 => self.world.confirm(&who, version, id),
@@ -204,7 +195,10 @@ impl<'a> Play<'a> {
             people.swap(at, self.dice.below(at + 1));
         }
         people.truncate(1 + self.dice.below(people.len()));
-        let ops: Vec<Op> = people.into_iter().map(|person| self.op(shard, person)).collect();
+        let ops: Vec<Op> = people
+            .into_iter()
+            .map(|person| self.op(shard, person))
+            .collect();
         self.sent.extend(ops.iter().cloned().map(Sent::Op));
         self.run(shard, &ops).await;
     }
@@ -214,10 +208,18 @@ impl<'a> Play<'a> {
         let expected = self.model.batch(desk.shard, ops);
         let answer = desk.run(ops).await;
         for ((op, verdict), expected) in ops.iter().zip(answer.verdicts).zip(expected) {
-            self.judge(&format!("{:?} v{}", op.action, op.claim_version), verdict, expected);
+            self.judge(
+                &format!("{:?} v{}", op.action, op.claim_version),
+                verdict,
+                expected,
+            );
         }
         self.judge_counts(&answer.slots);
-        for slot in ops.iter().filter_map(|op| op.action.wants()).flat_map(SlotPair::iter) {
+        for slot in ops
+            .iter()
+            .filter_map(|op| op.action.wants())
+            .flat_map(SlotPair::iter)
+        {
             let known = self.model.slots.contains_key(&slot);
             assert_eq!(answer.slots.iter().any(|count| count.slot == slot), known);
         }
@@ -231,8 +233,16 @@ impl<'a> Play<'a> {
         let booking = known.unwrap_or_else(|| self.world.booking());
         let dose = self.dice.pick(&[1, 1, 1, 1, 2, 2, 3]);
         let at = self.dice.below(self.slots.len());
-        let to = if self.dice.percent(97) { self.slots[at] } else { SlotId(1_000_000) };
-        let owner = if self.dice.percent(95) { at / 7 } else { 1 - at / 7 };
+        let to = if self.dice.percent(97) {
+            self.slots[at]
+        } else {
+            SlotId(1_000_000)
+        };
+        let owner = if self.dice.percent(95) {
+            at / 7
+        } else {
+            1 - at / 7
+        };
         let op = self.world.move_op(&who, version, booking, dose, to);
         let shard = self.desks[owner].shard;
         self.sent.push(Sent::Move(shard, op.clone()));
@@ -302,7 +312,12 @@ impl<'a> Play<'a> {
     async fn sweep(&mut self) {
         let at = self.dice.below(self.desks.len());
         let desk = &mut self.desks[at];
-        let dead = self.world.ledger.has_expired_holds(desk.shard).await.expect("holds");
+        let dead = self
+            .world
+            .ledger
+            .has_expired_holds(desk.shard)
+            .await
+            .expect("holds");
         assert_eq!(dead, self.model.has_dead_holds(desk.shard));
         self.model.sweep(desk.shard);
         let counts = desk.sweep(100).await;
@@ -325,7 +340,13 @@ impl<'a> Play<'a> {
         let dry_run = self.dice.percent(20);
         let applied = self.world.ledger.apply(&[supply], dry_run).await;
         if wanted.capacity < slot.booked {
-            let refused = matches!(applied, Err(ApplyFault::Refused { refusal: Refusal::BelowBooked, .. }));
+            let refused = matches!(
+                applied,
+                Err(ApplyFault::Refused {
+                    refusal: Refusal::BelowBooked,
+                    ..
+                })
+            );
             assert!(refused, "{applied:?}");
             return;
         }
@@ -350,7 +371,12 @@ impl<'a> Play<'a> {
         for count in counts {
             let slot = &self.model.slots[&count.slot];
             let expected = (slot.offer.capacity, slot.booked, slot.offer.open);
-            assert_eq!((count.capacity, count.booked, count.open), expected, "step {}", self.steps);
+            assert_eq!(
+                (count.capacity, count.booked, count.open),
+                expected,
+                "step {}",
+                self.steps
+            );
         }
     }
 
@@ -359,7 +385,10 @@ impl<'a> Play<'a> {
         for slot in self.world.all_slots().await {
             let model = &self.model.slots[&slot.slot];
             let found = (slot.capacity, slot.booked, slot.open);
-            assert_eq!(found, (model.offer.capacity, model.booked, model.offer.open));
+            assert_eq!(
+                found,
+                (model.offer.capacity, model.booked, model.offer.open)
+            );
         }
         for who in &self.people {
             let model = self.model.claim(who.person);
@@ -367,7 +396,10 @@ impl<'a> Play<'a> {
                 assert_eq!(model.version, 0);
                 continue;
             };
-            assert_eq!((claim.version.0, claim.serial.0), (model.version, model.serial));
+            assert_eq!(
+                (claim.version.0, claim.serial.0),
+                (model.version, model.serial)
+            );
             let (state, booking, slots) = match &model.state {
                 ModelState::Free { .. } | ModelState::Held { dead: true, .. } => {
                     (ClaimState::Free, None, Vec::new())
@@ -382,7 +414,12 @@ impl<'a> Play<'a> {
             let found: Vec<SlotId> = claim.appointments.iter().map(|a| a.slot.slot).collect();
             assert_eq!((claim.state, claim.booking, found), (state, booking, slots));
         }
-        let found = self.world.ledger.outside_changes(self.outbox, 10_000).await.expect("changes");
+        let found = self
+            .world
+            .ledger
+            .outside_changes(self.outbox, 10_000)
+            .await
+            .expect("changes");
         self.outbox = found.cursor;
         for slot in found.slots {
             assert_eq!(slot.booked, self.model.slots[&slot.slot].booked);

@@ -2,10 +2,13 @@
 
 use domain::{Refusal, Verdict};
 
-use crate::world::{AN_HOUR, AT_ONCE, OTHER_BODY, World, done, offer, one, refused, reused, two};
+use crate::desk::{done, one, refused, reused, two};
+use crate::world::{AN_HOUR, AT_ONCE, OTHER_BODY, World, offer};
 
 pub async fn a_repeated_request_gets_the_recorded_answer_and_changes_nothing(world: &World) {
-    let slots = world.offers(1, &[offer(0, 5), offer(0, 5).second_dose()]).await;
+    let slots = world
+        .offers(1, &[offer(0, 5), offer(0, 5).second_dose()])
+        .await;
     let mut desk = world.desk(0).await;
     let (one_of, two_of) = (world.person(1), world.person(2));
     let hold = world.hold(&one_of, 0, two(slots[0], slots[1]), AN_HOUR);
@@ -49,7 +52,12 @@ pub async fn a_booking_repeated_after_its_cancellation_is_still_answered_as_made
     let who = world.person(1);
     let op = world.book(&who, 0, one(slots[0]));
     let recorded = desk.does(&op).await;
-    done(world.cancelled(&world.cancel_op(&who, 1, recorded.booking, None)).await.verdict);
+    done(
+        world
+            .cancelled(&world.cancel_op(&who, 1, recorded.booking, None))
+            .await
+            .verdict,
+    );
     assert_eq!(desk.one(&op).await, Verdict::Exists(recorded));
     assert_eq!(world.booked(slots[0]).await, 0);
 }
@@ -59,7 +67,12 @@ pub async fn a_delayed_duplicate_after_a_cancellation_is_stale(world: &World) {
     let mut desk = world.desk(0).await;
     let who = world.person(1);
     let booking = desk.does(&world.book(&who, 0, one(slots[0]))).await.booking;
-    done(world.cancelled(&world.cancel_op(&who, 1, booking, None)).await.verdict);
+    done(
+        world
+            .cancelled(&world.cancel_op(&who, 1, booking, None))
+            .await
+            .verdict,
+    );
     // Another device sent the same intent under its own id before it heard of the booking.
     let verdict = desk.one(&world.book(&who, 0, one(slots[0]))).await;
     refused(&verdict, Refusal::ClaimVersionStale, 2);
@@ -74,18 +87,30 @@ pub async fn a_repeated_move_or_cancellation_gets_the_recorded_answer(world: &Wo
     let booking = desk.does(&world.book(&who, 0, one(slots[0]))).await.booking;
     let to = world.move_op(&who, 1, booking, 1, slots[1]);
     let moved = done(world.moved(&desk, &to).await.verdict);
-    assert_eq!(world.moved(&desk, &to).await.verdict, Verdict::Exists(moved.clone()));
+    assert_eq!(
+        world.moved(&desk, &to).await.verdict,
+        Verdict::Exists(moved.clone())
+    );
     let cancel = world.cancel_op(&who, 2, booking, None);
     let cancelled = done(world.cancelled(&cancel).await.verdict);
-    assert_eq!(world.cancelled(&cancel).await.verdict, Verdict::Exists(cancelled));
-    assert_eq!(world.moved(&desk, &to).await.verdict, Verdict::Exists(moved));
+    assert_eq!(
+        world.cancelled(&cancel).await.verdict,
+        Verdict::Exists(cancelled)
+    );
+    assert_eq!(
+        world.moved(&desk, &to).await.verdict,
+        Verdict::Exists(moved)
+    );
     let mut other = to.clone();
     other.body_hash = OTHER_BODY;
     reused(&world.moved(&desk, &other).await.verdict);
     let mut other = cancel.clone();
     other.body_hash = OTHER_BODY;
     reused(&world.cancelled(&other).await.verdict);
-    assert_eq!((world.booked(slots[0]).await, world.booked(slots[1]).await), (0, 0));
+    assert_eq!(
+        (world.booked(slots[0]).await, world.booked(slots[1]).await),
+        (0, 0)
+    );
 }
 
 pub async fn one_request_id_serves_one_intent_over_all_methods(world: &World) {

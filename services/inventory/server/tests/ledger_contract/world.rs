@@ -6,17 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::campaign::{BookingRules, DoseInterval};
-use domain::command::{BodyHash, Done};
+use domain::command::BodyHash;
 use domain::{
     Action, BookingId, CampaignId, ClaimVersion, Claimant, Epoch, InstanceId, Op, PersonId,
-    Recorded, Refusal, RequestId, Serial, ShardId, SlotId, SlotPair, SlotState, Timestamp, Verdict,
+    Recorded, RequestId, Serial, ShardId, SlotId, SlotPair, SlotState, Timestamp,
 };
 use inventory::ledger::{
-    AppointmentState, BatchAnswer, CancelOp, ClaimState, ClaimView, Clinic, ClinicSupply, Fault,
-    Ledger, MoveOp, NewSlot, SeizeRequest, Seized, SideAnswer, SlotCount, Writer,
+    AppointmentState, CancelOp, ClaimState, ClaimView, Clinic, ClinicSupply, Fault, Ledger, MoveOp,
+    NewSlot, SeizeRequest, Seized, SideAnswer,
 };
 
 use crate::backends::Backend;
+use crate::desk::Desk;
 
 /// What the body of an ordinary request hashes to.
 pub const BODY: BodyHash = BodyHash([1; 16]);
@@ -44,14 +45,6 @@ pub struct Offer {
     pub capacity: u32,
     pub open: bool,
     pub vaccine: &'static str,
-}
-
-/// An owner: a writer that numbers its batches.
-pub struct Desk {
-    pub shard: ShardId,
-    pub epoch: Epoch,
-    pub seq: u64,
-    pub writer: Box<dyn Writer>,
 }
 
 /// An open slot of a shard for the first dose.
@@ -175,7 +168,13 @@ impl World {
     pub async fn all_slots(&self) -> Vec<SlotState> {
         let mut slots = Vec::new();
         for row in self.ledger.shards().await.expect("shards") {
-            slots.extend(self.ledger.catalogue(row.shard).await.expect("catalogue").slots);
+            slots.extend(
+                self.ledger
+                    .catalogue(row.shard)
+                    .await
+                    .expect("catalogue")
+                    .slots,
+            );
         }
         slots
     }
@@ -184,8 +183,14 @@ impl World {
     pub async fn desk(&self, shard: u32) -> Desk {
         let shard = ShardId(shard);
         let rows = self.ledger.shards().await.expect("shards");
-        let row = rows.iter().find(|row| row.shard == shard).expect("the shard exists");
-        let seized = self.seize(shard, row.epoch).await.expect("the shard can be taken");
+        let row = rows
+            .iter()
+            .find(|row| row.shard == shard)
+            .expect("the shard exists");
+        let seized = self
+            .seize(shard, row.epoch)
+            .await
+            .expect("the shard can be taken");
         Desk {
             shard,
             epoch: seized.epoch,
@@ -227,7 +232,15 @@ impl World {
 
     pub fn hold(&self, who: &Claimant, version: u64, slots: SlotPair, ttl: Duration) -> Op {
         let booking = self.booking();
-        self.op(who, version, Action::Hold { slots, booking, ttl })
+        self.op(
+            who,
+            version,
+            Action::Hold {
+                slots,
+                booking,
+                ttl,
+            },
+        )
     }
 
     pub fn confirm(&self, who: &Claimant, version: u64, hold: BookingId) -> Op {
@@ -280,7 +293,10 @@ impl World {
     }
 
     pub async fn cancelled(&self, op: &CancelOp) -> SideAnswer {
-        self.ledger.cancel(op).await.expect("the cancellation is answered")
+        self.ledger
+            .cancel(op)
+            .await
+            .expect("the cancellation is answered")
     }
 
     pub async fn booked(&self, slot: SlotId) -> u32 {
@@ -295,24 +311,45 @@ impl World {
 
     pub async fn recorded(&self, who: &Claimant, request: RequestId) -> Option<Recorded> {
         let key = (who.campaign.clone(), who.person, request);
-        let found = self.ledger.recorded(&[key]).await.expect("requests can be read");
+        let found = self
+            .ledger
+            .recorded(&[key])
+            .await
+            .expect("requests can be read");
         assert_eq!(found.len(), 1);
-        found.into_iter().next().flatten().map(|(_, recorded)| recorded)
+        found
+            .into_iter()
+            .next()
+            .flatten()
+            .map(|(_, recorded)| recorded)
     }
 
     /// Lets all dead holds go, then holds the counts of slots against the claims of people, twice over.
     pub async fn check(&self) {
         for row in self.ledger.shards().await.expect("shards") {
             let mut desk = self.desk(row.shard.0).await;
-            while self.ledger.has_expired_holds(row.shard).await.expect("holds") {
+            while self
+                .ledger
+                .has_expired_holds(row.shard)
+                .await
+                .expect("holds")
+            {
                 desk.seq += 1;
                 desk.writer.sweep(desk.seq, 100).await.expect("sweep");
             }
         }
         let mut people: BTreeMap<SlotId, u32> = BTreeMap::new();
-        let everybody = self.people.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let everybody = self
+            .people
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for person in everybody {
-            let claim = self.ledger.claim(&self.campaign, person).await.expect("claim");
+            let claim = self
+                .ledger
+                .claim(&self.campaign, person)
+                .await
+                .expect("claim");
             for slot in claim.iter().flat_map(active_slots) {
                 *people.entry(slot).or_default() += 1;
             }
@@ -320,7 +357,11 @@ impl World {
         for slot in self.all_slots().await {
             let counted = people.remove(&slot.slot).unwrap_or(0);
             assert_eq!(slot.booked, counted, "people of slot {}", slot.slot);
-            assert!(slot.booked <= slot.capacity, "slot {} is oversold", slot.slot);
+            assert!(
+                slot.booked <= slot.capacity,
+                "slot {} is oversold",
+                slot.slot
+            );
         }
         assert!(people.is_empty(), "people at slots that do not exist");
         self.backend.check_rows().await;
@@ -342,78 +383,12 @@ fn active_slots(claim: &ClaimView) -> Vec<SlotId> {
     assert_eq!(claim.hold_until.is_some(), claim.state == ClaimState::Held);
     assert!((1..=2).contains(&claim.appointments.len()));
     assert!(claim.appointments.iter().all(|one| one.state == state));
-    assert!(claim.appointments.is_sorted_by(|a, b| a.slot.dose < b.slot.dose));
+    assert!(
+        claim
+            .appointments
+            .is_sorted_by(|a, b| a.slot.dose < b.slot.dose)
+    );
     claim.appointments.iter().map(|one| one.slot.slot).collect()
-}
-
-// === impl Desk ===
-
-impl Desk {
-    /// Runs the ops as the next batch.
-    pub async fn run(&mut self, ops: &[Op]) -> BatchAnswer {
-        self.seq += 1;
-        let answer = self.writer.batch(self.seq, ops).await.expect("the batch commits");
-        assert_eq!(answer.verdicts.len(), ops.len());
-        let slots: BTreeSet<SlotId> = answer.slots.iter().map(|count| count.slot).collect();
-        assert_eq!(slots.len(), answer.slots.len(), "a slot is answered twice");
-        answer
-    }
-
-    /// Runs one op as the next batch.
-    pub async fn one(&mut self, op: &Op) -> Verdict {
-        let answer = self.run(std::slice::from_ref(op)).await;
-        answer.verdicts.into_iter().next().expect("one verdict")
-    }
-
-    /// Runs an op that must succeed.
-    pub async fn does(&mut self, op: &Op) -> Recorded {
-        done(self.one(op).await)
-    }
-
-    pub async fn sweep(&mut self, limit: u32) -> Vec<SlotCount> {
-        self.seq += 1;
-        self.writer.sweep(self.seq, limit).await.expect("the sweep commits")
-    }
-}
-
-/// The record of a verdict that must be a success of this very transaction.
-#[track_caller]
-pub fn done(verdict: Verdict) -> Recorded {
-    match verdict {
-        Verdict::Done(recorded) => {
-            assert_eq!(recorded.hold_until.is_some(), recorded.done == Done::Held);
-            recorded
-        }
-        other @ (Verdict::Exists(_) | Verdict::Refused { .. }) => panic!("not done: {other:?}"),
-    }
-}
-
-/// The verdict must be this refusal, with this version of the claim.
-#[track_caller]
-pub fn refused(verdict: &Verdict, refusal: Refusal, version: u64) {
-    let expected = Verdict::Refused {
-        refusal,
-        claim_version: Some(ClaimVersion(version)),
-    };
-    assert_eq!(*verdict, expected);
-}
-
-/// The verdict must be this refusal, decided before any claim was looked at.
-#[track_caller]
-pub fn reused(verdict: &Verdict) {
-    let expected = Verdict::Refused {
-        refusal: Refusal::RequestIdReused,
-        claim_version: None,
-    };
-    assert_eq!(*verdict, expected);
-}
-
-pub fn one(slot: SlotId) -> SlotPair {
-    SlotPair::one(slot)
-}
-
-pub fn two(first: SlotId, second: SlotId) -> SlotPair {
-    SlotPair::two(first, second)
 }
 
 pub fn instance(name: &str) -> InstanceId {

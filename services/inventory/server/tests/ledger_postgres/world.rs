@@ -14,8 +14,8 @@ use inventory::ledger::postgres::{PostgresConfig, PostgresLedger};
 use inventory::ledger::{
     Clinic, ClinicSupply, Fault, Ledger, MoveOp, NewSlot, SeizeRequest, Seized,
 };
+use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::postgres::{self, Postgres};
 
@@ -28,7 +28,7 @@ pub struct World {
 /// A session of somebody else.
 pub struct Stranger {
     pub client: Client,
-    _driver: AbortOnDropHandle<()>,
+    _driver: JoinSet<Result<(), tokio_postgres::Error>>,
 }
 
 impl World {
@@ -122,13 +122,11 @@ pub async fn stranger(url: &str) -> Stranger {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
         .expect("a session");
-    let driver = tokio::task::spawn(async move {
-        // It ends when the test does, or is ended by it.
-        drop(connection.await);
-    });
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
     Stranger {
         client,
-        _driver: AbortOnDropHandle::new(driver),
+        _driver: driver,
     }
 }
 

@@ -179,26 +179,14 @@ impl PostgresLedger {
     ) -> Result<Vec<Row>, Trouble> {
         let session = match self.pool.get().await {
             Ok(session) => session,
-            Err(error) => {
-                return Err(Trouble::Unreachable(match error {
-                    deadpool_postgres::PoolError::Backend(error) => {
-                        return Err(Trouble::unsent(error));
-                    }
-                    other => Box::new(other),
-                }));
-            }
+            Err(error) => return Err(Trouble::no_session(error)),
         };
         // The server ends the statement first, as long as it can be reached.
         let within = self.bounds.statement + Duration::from_secs(1);
         let answer = tokio::time::timeout(within, async {
             let statement = match session.prepare_cached(sql).await {
                 Ok(statement) => statement,
-                Err(error) => {
-                    return Err(match Trouble::from(error) {
-                        Trouble::Unknown(source) => Trouble::Unreachable(source),
-                        other => other,
-                    });
-                }
+                Err(error) => return Err(Trouble::from(error).before_it_was_sent()),
             };
             Ok(session.query(&statement, params).await?)
         });

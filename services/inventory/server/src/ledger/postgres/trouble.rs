@@ -2,6 +2,7 @@
 //!
 //! Invariant: when in doubt the outcome is unknown; and no text of the server that may quote a row is kept.
 
+use deadpool_postgres::PoolError;
 use domain::{Epoch, ShardId};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
@@ -69,6 +70,28 @@ impl Trouble {
     /// Of an error met before anything that writes was sent.
     pub(super) fn unsent(error: tokio_postgres::Error) -> Self {
         Self::Unreachable(plain(error))
+    }
+
+    /// Of a pool that has no session to give.
+    pub(super) fn no_session(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::unsent(error),
+            other @ (PoolError::Timeout(_)
+            | PoolError::Closed
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_)) => Self::Unreachable(Box::new(other)),
+        }
+    }
+
+    /// Of something asked before the statement itself: that one was never sent.
+    pub(super) fn before_it_was_sent(self) -> Self {
+        match self {
+            Self::Unknown(source) => Self::Unreachable(source),
+            known @ (Self::Unreachable(_)
+            | Self::Fenced { .. }
+            | Self::Constraint
+            | Self::Undone(_)) => known,
+        }
     }
 
     /// Whether sessions opened before are of no use any more.

@@ -7,7 +7,8 @@ use domain::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::{Asked, Authority, ClaimRow, Work, claim_row, pair, parsed, superseded};
+use super::rows::{ClaimRow, claim_row, pair, parsed, superseded};
+use super::work::{Asked, Authority, Work};
 use super::writing::{Outcome, statement_fault};
 use crate::ledger::{AppointmentState, BatchAnswer, ClaimState, Fault, SlotCount};
 
@@ -109,7 +110,15 @@ fn decide(work: &mut Work<'_>, op: &Op) -> rusqlite::Result<Verdict> {
             ttl,
         } => {
             let until = work.now.plus(ttl);
-            take_slots(work, &asked, op.claim_version, claim, slots, booking, Some(until))
+            take_slots(
+                work,
+                &asked,
+                op.claim_version,
+                claim,
+                slots,
+                booking,
+                Some(until),
+            )
         }
         Action::Confirm { hold } => settle_hold(work, &asked, op.claim_version, claim, hold, true),
         Action::Release { hold } => settle_hold(work, &asked, op.claim_version, claim, hold, false),
@@ -218,7 +227,9 @@ fn settle_hold(
     }
     let done = if confirm {
         work.db
-            .prepare_cached("UPDATE booking SET state = 'BOOKED' WHERE booking = ?1 AND state = 'HELD'")?
+            .prepare_cached(
+                "UPDATE booking SET state = 'BOOKED' WHERE booking = ?1 AND state = 'HELD'",
+            )?
             .execute([hold.as_bytes()])?;
         claim.state = ClaimState::Booked;
         Done::Confirmed

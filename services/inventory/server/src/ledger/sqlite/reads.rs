@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::{
-    CampaignId, Claimant, PersonId, Serial, ShardId, SlotId, SlotState, Timestamp,
-};
+use domain::{CampaignId, Claimant, PersonId, Serial, ShardId, SlotId, SlotState, Timestamp};
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{SLOT_COLUMNS, claim_row, read_slot, slot_state, parsed};
+use super::rows::{SLOT_COLUMNS, claim_row, parsed, read_slot, slot_state};
 use super::{files, unavailable};
 use crate::ledger::{
     Appointment, AppointmentState, ClaimState, ClaimView, Clinic, Fault, OutboxCursor,
@@ -133,8 +131,10 @@ pub(super) fn has_expired_holds(
     shard: ShardId,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM claim WHERE hold_shard = ?1 AND hold_until <= ?2)")?
-        .query_row(params![shard.0, now.as_micros()], |row| row.get(0))
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM claim WHERE hold_shard = ?1 AND hold_until <= ?2)",
+    )?
+    .query_row(params![shard.0, now.as_micros()], |row| row.get(0))
 }
 
 pub(super) fn claim(

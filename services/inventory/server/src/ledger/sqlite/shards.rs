@@ -27,24 +27,28 @@ pub(super) fn ensure(db: &Connection, count: u32) -> Result<Outcome<()>, Fault> 
 }
 
 pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<ShardRow>> {
-    db.prepare_cached("SELECT shard_id, epoch, batch_seq, owner, addr FROM shard ORDER BY shard_id")?
-        .query_map([], |row| {
-            Ok(ShardRow {
-                shard: ShardId(row.get(0)?),
-                epoch: Epoch(row.get(1)?),
-                batch_seq: row.get(2)?,
-                owner: row.get(3)?,
-                addr: row.get(4)?,
-            })
-        })?
-        .collect()
+    db.prepare_cached(
+        "SELECT shard_id, epoch, batch_seq, owner, addr FROM shard ORDER BY shard_id",
+    )?
+    .query_map([], |row| {
+        Ok(ShardRow {
+            shard: ShardId(row.get(0)?),
+            epoch: Epoch(row.get(1)?),
+            batch_seq: row.get(2)?,
+            owner: row.get(3)?,
+            addr: row.get(4)?,
+        })
+    })?
+    .collect()
 }
 
 pub(super) fn seize(db: &Connection, request: &SeizeRequest) -> Result<Outcome<Seizure>, Fault> {
     let shard = request.shard;
     let failed = |error| statement_fault(shard, error);
     let found = db
-        .prepare_cached("SELECT epoch, batch_seq, nonce, prev_epoch, prev_seq FROM shard WHERE shard_id = ?1")
+        .prepare_cached(
+            "SELECT epoch, batch_seq, nonce, prev_epoch, prev_seq FROM shard WHERE shard_id = ?1",
+        )
         .and_then(|mut select| {
             select
                 .query_row([shard.0], |row| {

@@ -8,7 +8,8 @@ use domain::{
 use rusqlite::Connection;
 
 use super::batch::epoch_in_force;
-use super::rows::{AppointmentRow, Asked, Authority, ClaimRow, Work, pair, superseded};
+use super::rows::{AppointmentRow, ClaimRow, pair, superseded};
+use super::work::{Asked, Authority, Work};
 use super::writing::{Outcome, statement_fault};
 use crate::ledger::{AppointmentState, CancelOp, ClaimState, Fault, MoveOp, SideAnswer};
 
@@ -83,18 +84,32 @@ fn decide_move(work: &mut Work<'_>, op: &MoveOp) -> rusqlite::Result<Verdict> {
         Ok(active) => active,
         Err(refusal) => return Ok(claim.refuse(refusal)),
     };
-    let Some(from) = active.iter().find(|appointment| appointment.dose == op.dose) else {
+    let Some(from) = active
+        .iter()
+        .find(|appointment| appointment.dose == op.dose)
+    else {
         return Ok(claim.refuse(Refusal::DoseUnknown));
     };
     let target = match target_slot(work, op.to, from.slot)? {
         Ok(target) => target,
         Err(refusal) => return Ok(claim.refuse(refusal)),
     };
-    work.take(asked.claimant, op.booking, &target, AppointmentState::Booked)?;
+    work.take(
+        asked.claimant,
+        op.booking,
+        &target,
+        AppointmentState::Booked,
+    )?;
     work.give_back(op.booking, from.slot)?;
     let slots: Vec<SlotId> = active
         .iter()
-        .map(|appointment| if appointment.dose == op.dose { op.to } else { appointment.slot })
+        .map(|appointment| {
+            if appointment.dose == op.dose {
+                op.to
+            } else {
+                appointment.slot
+            }
+        })
         .collect();
     let recorded = Recorded {
         done: Done::Moved,

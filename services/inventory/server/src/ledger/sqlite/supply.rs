@@ -107,7 +107,12 @@ impl Applying<'_> {
         shard: ShardId,
         slot: &NewSlot,
     ) -> rusqlite::Result<Result<(), Refusal>> {
-        let key = params![clinic, slot.starts_at.as_micros(), slot.vaccine.as_str(), slot.dose];
+        let key = params![
+            clinic,
+            slot.starts_at.as_micros(),
+            slot.vaccine.as_str(),
+            slot.dose
+        ];
         let known = self
             .db
             .prepare_cached(

@@ -199,7 +199,11 @@ impl WriterThread {
     }
 
     fn commit(&mut self, group: &mut [Box<dyn Unit>]) -> GroupEnd {
-        let db = match self.db.take().map_or_else(|| files::open_writer(&self.path), Ok) {
+        let db = match self
+            .db
+            .take()
+            .map_or_else(|| files::open_writer(&self.path), Ok)
+        {
             Ok(db) => self.db.insert(db),
             Err(cause) => return GroupEnd::Nothing(Arc::new(cause)),
         };

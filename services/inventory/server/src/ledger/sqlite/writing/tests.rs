@@ -64,7 +64,10 @@ async fn a_unit_that_fails_takes_back_its_own_writes_only() {
     let release = async move { drop(release) };
     let (_, good, twice, also_good, ()) = tokio::join!(busy, good, twice, also_good, release);
     assert!(good.is_ok() && also_good.is_ok());
-    assert!(matches!(twice, Err(Fault::Constraint { shard: ShardId(2) })));
+    assert!(matches!(
+        twice,
+        Err(Fault::Constraint { shard: ShardId(2) })
+    ));
     assert_eq!(shards(&path), 2);
 }
 
@@ -82,8 +85,20 @@ async fn nobody_of_a_group_whose_commit_failed_hears_yes_or_no() {
     let poison = queue.run(1, None, |db, _| break_commit(db));
     let release = async move { drop(release) };
     let (_, written, refused, poison, ()) = tokio::join!(busy, written, refused, poison, release);
-    assert!(matches!(written, Err(Fault::Unknown { shard: ShardId(1), .. })));
-    assert!(matches!(refused, Err(Fault::Unknown { shard: ShardId(4), .. })));
+    assert!(matches!(
+        written,
+        Err(Fault::Unknown {
+            shard: ShardId(1),
+            ..
+        })
+    ));
+    assert!(matches!(
+        refused,
+        Err(Fault::Unknown {
+            shard: ShardId(4),
+            ..
+        })
+    ));
     assert!(matches!(poison, Err(Fault::Unavailable { .. })));
     assert_eq!(shards(&path), 0);
     // The file is opened again by the next call.
