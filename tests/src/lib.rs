@@ -4,6 +4,7 @@
 //! A missing program is an error, never a skipped test.
 
 pub mod await_until;
+pub mod cluster;
 pub mod etcd;
 pub mod ports;
 pub mod postgres;

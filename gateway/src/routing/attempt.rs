@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{CallingSystem, ClaimVersion, ClinicId, Epoch, Refusal, RegionId, ShardId};
+use domain::{CallingSystem, ClaimVersion, ClinicId, Epoch, Refusal, RegionId};
 use proto::inventory::{self, Command, answer, command};
 use proto::status::Refused;
 use runtime::fields;
@@ -73,6 +73,8 @@ struct Attempts<'a> {
     region: &'a RegionRoutes,
     changes: watch::Receiver<u64>,
     waits: Backoff,
+    /// Drawn, so that members are asked alike.
+    start: usize,
     tries: usize,
     /// Whom an instance named for a command that no shard decides.
     named: Option<Addr>,
@@ -123,6 +125,7 @@ impl Router {
             region,
             changes: region.changes(),
             waits: Backoff::new(WAIT_FIRST, WAIT_LONGEST),
+            start: rand::random_range(0..1_024),
             tries: 0,
             named: None,
             not_admitted_since: None,
@@ -179,7 +182,7 @@ impl Attempts<'_> {
                 addr: Arc::clone(addr),
                 shard: None,
             })),
-            (None, None) => Ok(any_member(&self.region.known(), self.tries)),
+            (None, None) => Ok(any_member(&self.region.known(), self.start + self.tries)),
         }
     }
 

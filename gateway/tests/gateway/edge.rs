@@ -34,77 +34,53 @@ fn fields(status: &Status) -> Vec<String> {
 async fn a_bad_booking_is_told_every_wrong_field_and_asks_nobody() {
     let (it, owner) = Setup::with_owner().await;
     let good = it.booking();
-    let slot = |clinic: &str, slot: &str| format!("regions/seoul/clinics/{clinic}/slots/{slot}");
-    let with = |slots: Vec<String>| pb::BookRequest {
-        slots,
-        ..good.clone()
+    let with = |wrong: fn(&mut pb::BookRequest)| {
+        let mut request = good.clone();
+        wrong(&mut request);
+        request
     };
-    for (request, expected) in [
+    let cases: [(pb::BookRequest, &[&str]); 12] = [
+        (with(|r| r.permit.clear()), &["permit"]),
+        (with(|r| r.permit = "x".repeat(1_025)), &["permit"]),
+        (with(|r| r.request_id.clear()), &["request_id"]),
+        (with(|r| r.request_id = "7".into()), &["request_id"]),
+        (with(|r| r.slots.clear()), &["slots"]),
+        (with(|r| r.slots = vec!["c1".into()]), &["slots[0]"]),
         (
-            pb::BookRequest {
-                permit: String::new(),
-                ..good.clone()
-            },
-            vec!["permit"],
+            with(|r| r.slots = vec![slot("c1", 1), slot("c1", 0)]),
+            &["slots[1]"],
         ),
         (
-            pb::BookRequest {
-                permit: "x".repeat(1_025),
-                ..good.clone()
-            },
-            vec!["permit"],
+            with(|r| r.slots = vec![slot("c1", 1), slot("c2", 2)]),
+            &["slots[1]"],
         ),
         (
-            pb::BookRequest {
-                request_id: String::new(),
-                ..good.clone()
-            },
-            vec!["request_id"],
+            with(|r| r.slots = vec![slot("c1", 1), slot("c1", 1)]),
+            &["slots[1]"],
         ),
         (
-            pb::BookRequest {
-                request_id: "7".into(),
-                ..good.clone()
-            },
-            vec!["request_id"],
-        ),
-        (with(vec![]), vec!["slots"]),
-        (with(vec!["c1".into()]), vec!["slots[0]"]),
-        (
-            with(vec![slot("c1", "1"), slot("c1", "0")]),
-            vec!["slots[1]"],
+            with(|r| r.slots = vec![slot("c1", 1), slot("c1", 2), slot("c1", 3)]),
+            &["slots"],
         ),
         (
-            with(vec![slot("c1", "1"), slot("c2", "2")]),
-            vec!["slots[1]"],
-        ),
-        (
-            with(vec![slot("c1", "1"), slot("c1", "1")]),
-            vec!["slots[1]"],
-        ),
-        (
-            with(vec![slot("c1", "1"), slot("c1", "2"), slot("c1", "3")]),
-            vec!["slots"],
-        ),
-        (
-            with(vec!["regions/busan/clinics/c1/slots/1".into()]),
-            vec!["region"],
+            with(|r| r.slots = vec!["regions/busan/clinics/c1/slots/1".into()]),
+            &["region"],
         ),
         (
             pb::BookRequest::default(),
-            vec!["permit", "request_id", "slots"],
+            &["permit", "request_id", "slots"],
         ),
-    ] {
-        let status = it.book(request.clone()).await.expect_err("wrong");
-        assert_eq!(
-            fields(&status),
-            expected,
-            "{:?} {:?}",
-            request.slots,
-            request.request_id
-        );
+    ];
+    for (request, expected) in cases {
+        let told = (request.slots.clone(), request.request_id.clone());
+        let status = it.book(request).await.expect_err("wrong");
+        assert_eq!(fields(&status), expected, "{told:?}");
     }
     assert!(owner.commands().is_empty());
+}
+
+fn slot(clinic: &str, slot: u64) -> String {
+    format!("regions/seoul/clinics/{clinic}/slots/{slot}")
 }
 
 #[tokio::test]

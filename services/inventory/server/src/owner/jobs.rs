@@ -207,6 +207,8 @@ pub(super) async fn first_seize(parts: &OwnerParts) -> Option<Seized> {
 pub(super) fn move_booking(parts: &OwnerParts, epoch: Epoch, op: MoveOp, reply: ReplyTo) -> Job {
     let (ledger, shard, slot) = (Arc::clone(&parts.ledger), parts.shard, op.to);
     async move {
+        // Once a try may have happened, only an answer of the ledger ends this: the place stays kept meanwhile.
+        let mut doubtful = false;
         loop {
             match ledger.move_booking(shard, epoch, &op).await {
                 Ok(side) => {
@@ -216,8 +218,10 @@ pub(super) fn move_booking(parts: &OwnerParts, epoch: Epoch, op: MoveOp, reply: 
                 }
                 Err(Fault::Unknown { source, .. }) => {
                     tracing::warn!(shard.id = %shard, error = %source, "a move has no known outcome yet");
+                    doubtful = true;
                     tokio::time::sleep(PAUSE).await;
                 }
+                Err(Fault::Unavailable { .. }) if doubtful => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
                     let refusal = match error {
                         Fault::Fenced { .. } => Refusal::NotOwner,

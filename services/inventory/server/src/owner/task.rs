@@ -362,6 +362,7 @@ impl Owner {
 
     fn tick(&mut self) {
         self.parts.metrics.queue(self.core.queue_depth());
+        self.input(Input::Tick);
         self.jobs.push(jobs::expired_holds(&self.parts));
         let update = Update::Alive {
             epoch: self.core.epoch(),

@@ -129,12 +129,19 @@ pub(super) fn move_booking(
     let (shared_too, answered) = (Arc::clone(shared), replies.answered.clone());
     spawn(shared, "move_booking", replies, async move {
         let id = change.call.id;
-        let replay = ledger.recorded(&[key(&change)]).await;
-        let recorded = match replay {
-            Ok(mut found) => found.pop().flatten().is_some(),
+        // A shard refuses from memory; an answer that was given before comes first.
+        match ledger.recorded(&[key(&change)]).await {
+            Ok(mut found) => match found.pop().flatten() {
+                Some((hash, recorded)) if hash == change.mutation.body_hash => {
+                    ReplyTo::new(change.call, answered).send(Verdict::Exists(recorded), [None, None]);
+                    return None;
+                }
+                Some(_) => return refuse(id, Refusal::RequestIdReused),
+                None => {}
+            },
             Err(error) => return unavailable(&change.call, &error),
-        };
-        if !recorded && let Err(refusal) = may_move(&shared_too, &change, ledger.as_ref(), dose, &to).await {
+        }
+        if let Err(refusal) = may_move(&shared_too, &change, ledger.as_ref(), dose, &to).await {
             return refuse(id, refusal);
         }
         let Some(owner) = shared_too.owners.get(&change.permit.region, change.shard) else {

@@ -30,6 +30,8 @@ pub struct ModelClaim {
     pub serial: u64,
     pub version: u64,
     pub state: ModelState,
+    /// The hold or booking it had last, whatever became of it.
+    last: Option<BookingId>,
 }
 
 /// A hold is either dead from the next transaction on or outlives the test.
@@ -231,6 +233,7 @@ impl Model {
     ) -> Recorded {
         let claim = self.claims.entry(person).or_default();
         claim.state = state;
+        claim.last = Some(booking);
         Recorded {
             done,
             booking,
@@ -384,10 +387,10 @@ impl Model {
 }
 
 impl ModelClaim {
-    /// The id a client would name: of the booking, the hold or the last hold that died.
+    /// The id a client would name: of the booking or hold it has, or remembers to have had.
     pub fn id(&self) -> Option<BookingId> {
         match &self.state {
-            ModelState::Free { expired } => *expired,
+            ModelState::Free { expired } => expired.or(self.last),
             ModelState::Held { booking, .. } | ModelState::Booked { booking, .. } => Some(*booking),
         }
     }

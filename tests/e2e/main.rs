@@ -1,0 +1,3 @@
+//! The whole system in separate processes: real etcd, real PostgreSQL, real gRPC, and a rush judged from the ledgers.
+
+mod rush;
