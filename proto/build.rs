@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
-#[expect(clippy::disallowed_methods, reason = "cargo tells build scripts where to write in the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells build scripts where to write in the environment"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     collect(Path::new("doseline"), &mut files)?;

@@ -17,7 +17,9 @@ pub fn timestamp(at: Timestamp) -> PbTimestamp {
 #[must_use]
 pub fn from_timestamp(at: &PbTimestamp) -> Timestamp {
     Timestamp::from_micros(
-        at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos / 1_000)),
+        at.seconds
+            .saturating_mul(1_000_000)
+            .saturating_add(i64::from(at.nanos / 1_000)),
     )
 }
 
@@ -54,7 +56,11 @@ impl Fields {
         T: std::str::FromStr,
         T::Err: std::fmt::Display,
     {
-        if text.is_empty() { None } else { self.parse(field, text) }
+        if text.is_empty() {
+            None
+        } else {
+            self.parse(field, text)
+        }
     }
 
     /// The value, or everything that was wrong. `value` is `None` only when something was noted.

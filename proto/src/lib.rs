@@ -6,7 +6,14 @@ pub mod convert;
 pub mod encoded;
 pub mod status;
 
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated"
+)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
@@ -21,15 +28,35 @@ pub use generated::doseline::inventory::v1 as inventory;
 pub use generated::doseline::room::v1 as room;
 
 /// `doseline.availability.v1` once more, with a server whose answers are bytes encoded once.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated"
+)]
 pub mod availability_encoded {
-    include!(concat!(env!("OUT_DIR"), "/encoded/availability/doseline.availability.v1.rs"));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/encoded/availability/doseline.availability.v1.rs"
+    ));
 }
 
 /// `doseline.room.v1` once more, with a server whose rooms are bytes encoded once.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated"
+)]
 pub mod room_encoded {
-    include!(concat!(env!("OUT_DIR"), "/encoded/room/doseline.room.v1.rs"));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/encoded/room/doseline.room.v1.rs"
+    ));
 }
 
 mod method {

@@ -29,7 +29,12 @@ pub struct Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after: retry_after(refusal), claim_version: None, violations: Vec::new() }
+        Self {
+            refusal,
+            retry_after: retry_after(refusal),
+            claim_version: None,
+            violations: Vec::new(),
+        }
     }
 }
 
@@ -37,7 +42,10 @@ impl Refused {
     /// A malformed request, with every wrong field.
     #[must_use]
     pub fn invalid(violations: Vec<(String, String)>) -> Self {
-        Self { violations, ..Refusal::Invalid.into() }
+        Self {
+            violations,
+            ..Refusal::Invalid.into()
+        }
     }
 
     /// With the claim's version.
@@ -57,9 +65,15 @@ impl Refused {
 
 /// The usual time to return, for refusals where waiting helps.
 #[must_use]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "for most refusals waiting does not help"
+)]
 pub const fn retry_after(refusal: Refusal) -> Option<Duration> {
     match refusal {
-        Refusal::NotAdmitted | Refusal::Overloaded | Refusal::RateLimited => Some(Duration::from_secs(1)),
+        Refusal::NotAdmitted | Refusal::Overloaded | Refusal::RateLimited => {
+            Some(Duration::from_secs(1))
+        }
         Refusal::RoomPaused => Some(Duration::from_secs(5)),
         Refusal::Unavailable | Refusal::NotOwner | Refusal::WrongShard => {
             Some(Duration::from_millis(250))
@@ -124,14 +138,23 @@ pub fn refuse(refusal: Refusal) -> Status {
 #[must_use]
 pub fn read(status: &Status) -> Option<Refused> {
     let details = status.get_error_details();
-    let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN)?;
+    let info = details
+        .error_info()
+        .filter(|info| info.domain == ERROR_DOMAIN)?;
     let violations = details.bad_request().map_or_else(Vec::new, |bad| {
-        bad.field_violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect()
+        bad.field_violations
+            .iter()
+            .map(|v| (v.field.clone(), v.description.clone()))
+            .collect()
     });
     Some(Refused {
         refusal: Refusal::from_code(&info.reason)?,
         retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
-        claim_version: info.metadata.get("claim_version").and_then(|v| v.parse().ok()).map(ClaimVersion),
+        claim_version: info
+            .metadata
+            .get("claim_version")
+            .and_then(|v| v.parse().ok())
+            .map(ClaimVersion),
         violations,
     })
 }
@@ -145,7 +168,10 @@ mod tests {
     fn every_refusal_is_a_reason_of_the_api_and_the_other_way_round() {
         for refusal in Refusal::ALL {
             let name = format!("ERROR_REASON_{}", refusal.code());
-            assert!(ErrorReason::from_str_name(&name).is_some(), "{name} is not in errors.proto");
+            assert!(
+                ErrorReason::from_str_name(&name).is_some(),
+                "{name} is not in errors.proto"
+            );
         }
         let in_proto = (1..).map_while(|n| ErrorReason::try_from(n).ok());
         for reason in in_proto {

@@ -80,9 +80,13 @@ impl Region {
         self.view.load_full()
     }
 
-    /// Whether there is anything to serve.
-    pub(crate) fn served(&self) -> bool {
-        self.view.load().is_some()
+    /// Whether every shard that somebody owns is in what is served.
+    pub(crate) fn serves_all(&self, owned: Option<&BTreeSet<ShardId>>) -> bool {
+        let view = self.view.load();
+        let served = view.as_ref().map(|view| &view.shards);
+        owned
+            .zip(served)
+            .is_some_and(|(owned, served)| !owned.is_empty() && owned.is_subset(served))
     }
 
     /// How old the newest view is at `now`.
@@ -131,9 +135,9 @@ impl Region {
             return;
         };
         let before = self.view();
-        let stale = before
-            .as_ref()
-            .is_none_or(|view| as_of.since(view.as_of) >= REFRESH_EVERY);
+        let stale = before.as_ref().is_none_or(|view| {
+            as_of.since(view.as_of) >= REFRESH_EVERY || view.shards != state.shards.heard()
+        });
         if state.clinics.is_empty() && !stale {
             return;
         }

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use domain::{ClinicId, Timestamp};
+use domain::{ClinicId, ShardId, Timestamp};
 use proto::availability::{ListClinicsRequest, ListSlotsRequest};
 use proto::encoded::Encoded;
 
@@ -23,6 +23,8 @@ pub(super) struct View {
     /// The last change of the watchers' ring that is in it.
     pub(super) sequence: u64,
     pub(super) as_of: Timestamp,
+    /// The shards that are in it.
+    pub(super) shards: BTreeSet<ShardId>,
     /// By id.
     pub(super) clinics: Vec<Arc<ClinicView>>,
     pub(super) slot_answers: EncodedAnswers<ListSlotsRequest>,
@@ -71,6 +73,7 @@ impl View {
         Self {
             sequence,
             as_of,
+            shards: shards.heard(),
             clinics,
             ..Self::default()
         }

@@ -35,8 +35,6 @@ impl Heard {
         self.availability
             .region(id)
             .zip(known)
-            .is_some_and(|(region, known)| {
-                region.served() && region.heard_all(known.owned.as_ref())
-            })
+            .is_some_and(|(region, known)| region.serves_all(known.owned.as_ref()))
     }
 }

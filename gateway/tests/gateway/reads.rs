@@ -67,7 +67,7 @@ async fn the_region_is_what_all_its_owners_say() {
     it.owner(1, 1, second.addr).await;
     it.ready().await;
     let all = vec![(name("c1", 1), 5), (name("c1", 2), 4), (name("c2", 3), 3)];
-    assert_eq!(listed(&it).await, all);
+    until("both are heard", async || listed(&it).await == all).await;
 
     first.say(said(
         0,

@@ -179,7 +179,9 @@ impl BookingRules {
     /// Whether a second dose on `second_day` may follow a first on `first_day` (days since 1970-01-01).
     #[must_use]
     pub fn interval_fits(&self, first_day: i32, second_day: i32) -> bool {
-        let days = second_day.checked_sub(first_day).and_then(|days| u16::try_from(days).ok());
+        let days = second_day
+            .checked_sub(first_day)
+            .and_then(|days| u16::try_from(days).ok());
         let DoseInterval { min_days, max_days } = self.dose_interval;
         days.is_some_and(|days| (min_days..=max_days).contains(&days))
     }

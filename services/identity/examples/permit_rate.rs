@@ -37,17 +37,24 @@ const DOCUMENT: &str = r#"{
 
 #[tokio::main]
 async fn main() {
-    let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse::<u32>().ok());
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter_map(|argument| argument.parse::<u32>().ok());
     let people = arguments.next().unwrap_or(20_000);
     let at_once = arguments.next().unwrap_or(512);
     let sqlite = world::start(Clock::manual(NOW), 2, async |folder, boot, metrics| {
         let path = folder.join("people.sqlite");
-        Arc::new(SqlitePeople::open(&path, &boot.tasks, Clock::system(), metrics).expect("opened")) as Arc<dyn People>
+        Arc::new(SqlitePeople::open(&path, &boot.tasks, Clock::system(), metrics).expect("opened"))
+            as Arc<dyn People>
     });
     measure("SQLite", sqlite.await, people, at_once).await;
     let server = postgres::Postgres::start(true);
-    let settings =
-        Settings { url: Secret::new(server.create_database()), ca_file: None, writers: 2, single_copy: true };
+    let settings = Settings {
+        url: Secret::new(server.create_database()),
+        ca_file: None,
+        writers: 2,
+        single_copy: true,
+    };
     let postgres = world::start(Clock::manual(NOW), 2, async |_, boot, metrics| {
         let store = PostgresPeople::open(settings, &boot.tasks, Clock::system(), metrics);
         Arc::new(store.await.expect("opened")) as Arc<dyn People>
@@ -57,13 +64,18 @@ async fn main() {
 }
 
 async fn measure(name: &str, mut world: World, people: u32, at_once: u32) {
-    let apply = ApplyCampaignRequest { document: DOCUMENT.to_owned(), validate_only: false };
+    let apply = ApplyCampaignRequest {
+        document: DOCUMENT.to_owned(),
+        validate_only: false,
+    };
     world.admin.apply_campaign(apply).await.expect("applied");
     tokio::time::sleep(Duration::from_millis(200)).await;
     let assertions: Vec<String> = (0..people)
         .map(|n| {
             let ttl = Duration::from_secs(300);
-            world.provider.sign(&format!("ci-{n}"), date(1965, 1, 1), AUDIENCE, NOW, ttl)
+            world
+                .provider
+                .sign(&format!("ci-{n}"), date(1965, 1, 1), AUDIENCE, NOW, ttl)
         })
         .collect();
     for round in ["new people", "the same again"] {
@@ -89,8 +101,12 @@ async fn run(world: &World, assertions: &[String], at_once: u32) -> f64 {
                 region: "seoul".to_owned(),
                 assertion: assertion.clone(),
             });
-            request.metadata_mut().insert("x-doseline-internal", INTERNAL_KEY.parse().expect("ASCII"));
-            request.metadata_mut().insert("x-doseline-caller", "bench".parse().expect("ASCII"));
+            request
+                .metadata_mut()
+                .insert("x-doseline-internal", INTERNAL_KEY.parse().expect("ASCII"));
+            request
+                .metadata_mut()
+                .insert("x-doseline-caller", "bench".parse().expect("ASCII"));
             client.issue_permit(request).await.expect("issued");
         }
     }))

@@ -116,7 +116,11 @@ impl Verifier {
     /// Believes these providers when they speak to `audience` and not longer ago than `max_age`.
     #[must_use]
     pub fn new(providers: Vec<Provider>, audience: impl Into<String>, max_age: Duration) -> Self {
-        Self { providers, audience: audience.into(), max_age }
+        Self {
+            providers,
+            audience: audience.into(),
+            max_age,
+        }
     }
 
     /// What the assertion says, if it is believed at `now`. Costs up to some hundred microseconds.
@@ -150,7 +154,10 @@ impl Verifier {
             return Err(Rejected::Claims);
         }
         let born = birthdate(&claims.birthdate).ok_or(Rejected::Claims)?;
-        Ok(Assertion { subject: claims.sub, born })
+        Ok(Assertion {
+            subject: claims.sub,
+            born,
+        })
     }
 
     fn check_times(&self, claims: &Claims, now: i64) -> Result<(), Rejected> {
@@ -171,9 +178,13 @@ impl Verifier {
         match issued {
             Some(at) if at > now.saturating_add(skew) => Err(Rejected::NotYet),
             Some(at) if expires <= at => Err(Rejected::Claims),
-            Some(at) if now.saturating_sub(at) > max_age.saturating_add(skew) => Err(Rejected::Expired),
+            Some(at) if now.saturating_sub(at) > max_age.saturating_add(skew) => {
+                Err(Rejected::Expired)
+            }
             // Without a time of issue only a short life shows that it is fresh.
-            None if expires.saturating_sub(now) > max_age.saturating_add(skew) => Err(Rejected::Claims),
+            None if expires.saturating_sub(now) > max_age.saturating_add(skew) => {
+                Err(Rejected::Claims)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -206,8 +217,13 @@ impl Seconds {
         const LIMIT: i64 = 253_402_300_800;
         match *self {
             Self::Whole(seconds) => Some(seconds),
-            #[expect(clippy::cast_possible_truncation, reason = "bounded in the same expression")]
-            Self::Fraction(seconds) => (seconds.abs() < LIMIT as f64).then(|| seconds.floor() as i64),
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "bounded in the same expression"
+            )]
+            Self::Fraction(seconds) => {
+                (seconds.abs() < LIMIT as f64).then(|| seconds.floor() as i64)
+            }
         }
         .filter(|seconds| (0..LIMIT).contains(seconds))
     }
@@ -221,8 +237,14 @@ impl fmt::Debug for Assertion {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let issuers: Vec<_> = self.providers.iter().map(|provider| &provider.issuer).collect();
-        f.debug_struct("Verifier").field("issuers", &issuers).finish_non_exhaustive()
+        let issuers: Vec<_> = self
+            .providers
+            .iter()
+            .map(|provider| &provider.issuer)
+            .collect();
+        f.debug_struct("Verifier")
+            .field("issuers", &issuers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,12 +271,16 @@ fn verify_signature(text: &str, keys: &KeySet) -> Result<Claims, Rejected> {
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
-    jsonwebtoken::decode::<Claims>(text, &key.key, &validation).map(|token| token.claims).map_err(
-        |error| {
+    jsonwebtoken::decode::<Claims>(text, &key.key, &validation)
+        .map(|token| token.claims)
+        .map_err(|error| {
             let readable = !matches!(error.kind(), jsonwebtoken::errors::ErrorKind::Json(_));
-            if readable { Rejected::Signature } else { Rejected::Claims }
-        },
-    )
+            if readable {
+                Rejected::Signature
+            } else {
+                Rejected::Claims
+            }
+        })
 }
 
 fn birthdate(text: &str) -> Option<Date> {
@@ -264,7 +290,11 @@ fn birthdate(text: &str) -> Option<Date> {
             4 | 7 => *byte == b'-',
             _ => byte.is_ascii_digit(),
         });
-    let date: Date = if plain { text.parse().ok()? } else { return None };
+    let date: Date = if plain {
+        text.parse().ok()?
+    } else {
+        return None;
+    };
     (date.year() >= BIRTH_YEAR_MIN).then_some(date)
 }
 

@@ -38,7 +38,10 @@ impl Callers {
     /// Believes gateways with the secret; with `certificates` only if their certificate says gateway, too.
     #[must_use]
     pub fn new(secret: &Secret, certificates: bool) -> Self {
-        Self { digest: Arc::new(Sha256::digest(secret.expose()).into()), certificates }
+        Self {
+            digest: Arc::new(Sha256::digest(secret.expose()).into()),
+            certificates,
+        }
     }
 
     /// The calling system of a request that a gateway passes on.
@@ -47,22 +50,33 @@ impl Callers {
         if self.certificates && role(request) != Some(PeerRole::Gateway) {
             return Err(Refusal::CallerUnknown);
         }
-        let caller = request.metadata().get(CALLER_HEADER).ok_or(Refusal::CallerUnknown)?;
+        let caller = request
+            .metadata()
+            .get(CALLER_HEADER)
+            .ok_or(Refusal::CallerUnknown)?;
         let caller = caller.to_str().map_err(|_| Refusal::CallerUnknown)?;
         caller.parse().map_err(|_| Refusal::CallerUnknown)
     }
 
     fn check_key(&self, metadata: &MetadataMap) -> Result<(), Refusal> {
-        let shown = metadata.get(INTERNAL_HEADER).ok_or(Refusal::CallerUnknown)?;
+        let shown = metadata
+            .get(INTERNAL_HEADER)
+            .ok_or(Refusal::CallerUnknown)?;
         // Digests, so that not even the length takes part in the comparison.
         let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
-        if bool::from(shown.ct_eq(&*self.digest)) { Ok(()) } else { Err(Refusal::CallerUnknown) }
+        if bool::from(shown.ct_eq(&*self.digest)) {
+            Ok(())
+        } else {
+            Err(Refusal::CallerUnknown)
+        }
     }
 }
 
 impl fmt::Debug for Callers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callers").field("certificates", &self.certificates).finish_non_exhaustive()
+        f.debug_struct("Callers")
+            .field("certificates", &self.certificates)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,7 +95,10 @@ impl Operators {
 }
 
 fn role<T>(request: &Request<T>) -> Option<PeerRole> {
-    request.extensions().get::<Arc<PeerIdentity>>().map(|peer| peer.role)
+    request
+        .extensions()
+        .get::<Arc<PeerIdentity>>()
+        .map(|peer| peer.role)
 }
 
 #[cfg(test)]
@@ -90,10 +107,16 @@ mod tests {
 
     use super::*;
 
-    fn request(key: Option<&str>, caller: Option<&'static [u8]>, role: Option<PeerRole>) -> Request<()> {
+    fn request(
+        key: Option<&str>,
+        caller: Option<&'static [u8]>,
+        role: Option<PeerRole>,
+    ) -> Request<()> {
         let mut request = Request::new(());
         if let Some(key) = key {
-            request.metadata_mut().insert(INTERNAL_HEADER, key.parse().expect("ASCII"));
+            request
+                .metadata_mut()
+                .insert(INTERNAL_HEADER, key.parse().expect("ASCII"));
         }
         if let Some(caller) = caller {
             let value = http::HeaderValue::from_bytes(caller).expect("a header value");
@@ -103,7 +126,11 @@ mod tests {
         }
         if let Some(role) = role {
             let system = "peer".parse().expect("slug");
-            let peer = PeerIdentity { role, system, not_after: Timestamp::from_secs(1) };
+            let peer = PeerIdentity {
+                role,
+                system,
+                not_after: Timestamp::from_secs(1),
+            };
             request.extensions_mut().insert(Arc::new(peer));
         }
         request
@@ -113,7 +140,10 @@ mod tests {
     fn only_who_has_the_key_says_who_calls() {
         let callers = Callers::new(&Secret::new("open-sesame"), false);
         let good = callers.check(&request(Some("open-sesame"), Some(b"app-one"), None));
-        assert_eq!(good.map(|caller| caller.to_string()), Ok("app-one".to_owned()));
+        assert_eq!(
+            good.map(|caller| caller.to_string()),
+            Ok("app-one".to_owned())
+        );
         for (key, caller) in [
             (None, Some(b"app-one".as_slice())),
             (Some("open-sesam"), Some(b"app-one")),
@@ -124,7 +154,11 @@ mod tests {
             (Some("open-sesame"), Some(b"App One")),
             (Some("open-sesame"), Some(b"\xff\xfe")),
         ] {
-            assert_eq!(callers.check(&request(key, caller, None)), Err(Refusal::CallerUnknown), "{key:?}");
+            assert_eq!(
+                callers.check(&request(key, caller, None)),
+                Err(Refusal::CallerUnknown),
+                "{key:?}"
+            );
         }
         assert!(!format!("{callers:?}").contains("sesame"));
     }
@@ -134,7 +168,10 @@ mod tests {
         let callers = Callers::new(&Secret::new("open-sesame"), true);
         let ask = |role| callers.check(&request(Some("open-sesame"), Some(b"app-one"), role));
         assert!(ask(Some(PeerRole::Gateway)).is_ok());
-        for role in PeerRole::ALL.into_iter().filter(|role| *role != PeerRole::Gateway) {
+        for role in PeerRole::ALL
+            .into_iter()
+            .filter(|role| *role != PeerRole::Gateway)
+        {
             assert_eq!(ask(Some(role)), Err(Refusal::CallerUnknown), "{role}");
         }
         assert_eq!(ask(None), Err(Refusal::CallerUnknown));
@@ -144,8 +181,14 @@ mod tests {
     fn operators_show_their_certificate_where_there_is_tls() {
         let ask = |certificates, role| Operators { certificates }.check(&request(None, None, role));
         assert_eq!(ask(true, Some(PeerRole::Operator)), Ok(()));
-        assert_eq!(ask(true, Some(PeerRole::Mobile)), Err(Refusal::CallerForbidden));
-        assert_eq!(ask(false, Some(PeerRole::Mobile)), Err(Refusal::CallerForbidden));
+        assert_eq!(
+            ask(true, Some(PeerRole::Mobile)),
+            Err(Refusal::CallerForbidden)
+        );
+        assert_eq!(
+            ask(false, Some(PeerRole::Mobile)),
+            Err(Refusal::CallerForbidden)
+        );
         assert_eq!(ask(true, None), Err(Refusal::CallerUnknown));
         assert_eq!(ask(false, None), Ok(()));
     }

@@ -63,7 +63,10 @@ impl Campaigns {
     /// None yet.
     #[must_use]
     pub fn new(blinding: Blinding) -> Self {
-        Self { current: Arc::default(), blinding }
+        Self {
+            current: Arc::default(),
+            blinding,
+        }
     }
 
     /// A campaign in force.
@@ -87,7 +90,10 @@ impl Campaigns {
         let old = self.current.load_full();
         let mut next = BTreeMap::new();
         for (key, entry) in entries {
-            let Some(id) = key.strip_prefix(PREFIX).and_then(|id| id.parse::<CampaignId>().ok()) else {
+            let Some(id) = key
+                .strip_prefix(PREFIX)
+                .and_then(|id| id.parse::<CampaignId>().ok())
+            else {
                 continue;
             };
             match self.read(&id, &entry.value) {
@@ -112,7 +118,10 @@ impl Campaigns {
             return Err(Unreadable::Misplaced);
         }
         if let Some(first) = campaign.violations().first() {
-            return Err(Unreadable::Violations(format!("{} {}", first.field, first.problem)));
+            return Err(Unreadable::Violations(format!(
+                "{} {}",
+                first.field, first.problem
+            )));
         }
         let zone = TimeZone::get(&campaign.time_zone).map_err(Unreadable::Zone)?;
         Ok(InForce {
@@ -125,7 +134,11 @@ impl Campaigns {
 }
 
 /// Creates or changes a campaign; gives its version. An unchanged document keeps the version it has.
-pub async fn apply(keyspace: &Keyspace, document: &str, validate_only: bool) -> Result<u64, Refused> {
+pub async fn apply(
+    keyspace: &Keyspace,
+    document: &str,
+    validate_only: bool,
+) -> Result<u64, Refused> {
     let asked = parse(document)?;
     let key = format!("{PREFIX}{}", asked.campaign);
     for _ in 0..CONFLICTS_MAX {
@@ -134,20 +147,35 @@ pub async fn apply(keyspace: &Keyspace, document: &str, validate_only: bool) -> 
         let current = old.as_ref().map_or(0, |old| old.version);
         // 0 = the operator did not look; any other number must be what is in force.
         if asked.version != 0 && asked.version != current {
-            let problem = format!("is not the version in force, which is {current}; read it and change that");
-            return Err(Refused::invalid(vec![("document.version".to_owned(), problem)]));
+            let problem =
+                format!("is not the version in force, which is {current}; read it and change that");
+            return Err(Refused::invalid(vec![(
+                "document.version".to_owned(),
+                problem,
+            )]));
         }
-        let unchanged = Campaign { version: current, ..asked.clone() };
+        let unchanged = Campaign {
+            version: current,
+            ..asked.clone()
+        };
         if old.as_ref() == Some(&unchanged) || validate_only {
             return Ok(current);
         }
-        let next = Campaign { version: current + 1, ..unchanged };
+        let next = Campaign {
+            version: current + 1,
+            ..unchanged
+        };
         let json = serde_json::to_vec(&next).map_err(|_| Refusal::Unavailable)?;
         let txn = match &entry {
             Some(entry) => Txn::new().expect_revision(&key, entry.mod_revision),
             None => Txn::new().expect_absent(&key),
         };
-        if keyspace.commit(txn.put(&key, json)).await.map_err(fault)?.committed() {
+        if keyspace
+            .commit(txn.put(&key, json))
+            .await
+            .map_err(fault)?
+            .committed()
+        {
             tracing::info!(campaign.id = %next.campaign, version = next.version, "campaign applied");
             return Ok(next.version);
         }
@@ -157,7 +185,10 @@ pub async fn apply(keyspace: &Keyspace, document: &str, validate_only: bool) -> 
 
 /// The document of a campaign, read strictly.
 pub async fn get(keyspace: &Keyspace, campaign: &CampaignId) -> Result<Campaign, Refused> {
-    let entry = keyspace.get(&format!("{PREFIX}{campaign}")).await.map_err(fault)?;
+    let entry = keyspace
+        .get(&format!("{PREFIX}{campaign}"))
+        .await
+        .map_err(fault)?;
     stored(&entry.ok_or(Refusal::CampaignUnknown)?)
 }
 
@@ -170,33 +201,51 @@ pub(crate) fn fault(fault: keyspace::Fault) -> Refused {
         | keyspace::Fault::Invalid { .. }
         | keyspace::Fault::Store { .. } => Refusal::Unavailable,
     };
-    tracing::warn!(error = fields::chain(&fault), retry = "caller", "documents could not be read or written");
+    tracing::warn!(
+        error = fields::chain(&fault),
+        retry = "caller",
+        "documents could not be read or written"
+    );
     refusal.into()
 }
 
 fn parse(document: &str) -> Result<Campaign, Refused> {
     let wrong = |field: String, problem: String| Refused::invalid(vec![(field, problem)]);
     if document.len() > DOCUMENT_BYTES_MAX {
-        return Err(wrong("document".to_owned(), format!("must have at most {DOCUMENT_BYTES_MAX} bytes")));
+        return Err(wrong(
+            "document".to_owned(),
+            format!("must have at most {DOCUMENT_BYTES_MAX} bytes"),
+        ));
     }
     let mut json = serde_json::Deserializer::from_str(document);
     let campaign: Campaign = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { "document".to_owned() } else { format!("document.{path}") };
+        let field = if path == "." {
+            "document".to_owned()
+        } else {
+            format!("document.{path}")
+        };
         wrong(field, error.inner().to_string())
     })?;
-    json.end().map_err(|error| wrong("document".to_owned(), error.to_string()))?;
+    json.end()
+        .map_err(|error| wrong("document".to_owned(), error.to_string()))?;
     let violations = campaign.violations();
     if violations.is_empty() {
         return Ok(campaign);
     }
-    let named = violations.into_iter().map(|one| (format!("document.{}", one.field), one.problem));
+    let named = violations
+        .into_iter()
+        .map(|one| (format!("document.{}", one.field), one.problem));
     Err(Refused::invalid(named.collect()))
 }
 
 fn stored(entry: &Entry) -> Result<Campaign, Refused> {
     serde_json::from_slice(&entry.value).map_err(|error| {
-        tracing::error!(key = entry.key, error = fields::chain(&error), "stored campaign cannot be read");
+        tracing::error!(
+            key = entry.key,
+            error = fields::chain(&error),
+            "stored campaign cannot be read"
+        );
         Refusal::Unavailable.into()
     })
 }

@@ -140,7 +140,10 @@ pub struct Assertions {
 
 impl Default for RawIdentity {
     fn default() -> Self {
-        let port = |port| RawServer { listen: SocketAddr::from(([127, 0, 0, 1], port)), ..RawServer::default() };
+        let port = |port| RawServer {
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            ..RawServer::default()
+        };
         Self {
             instance: String::new(),
             advertise: String::new(),
@@ -162,7 +165,12 @@ impl Default for RawIdentity {
 
 impl Default for RawPeople {
     fn default() -> Self {
-        Self { url_file: SecretFile::default(), ca: PathBuf::new(), writers: 2, single_copy: false }
+        Self {
+            url_file: SecretFile::default(),
+            ca: PathBuf::new(),
+            writers: 2,
+            single_copy: false,
+        }
     }
 }
 
@@ -173,7 +181,11 @@ impl RawConfig for Raw {
         let process = problems.section("process", |problems| self.process.validate(problems));
         let etcd = problems.section("etcd", |problems| self.etcd.validate(problems));
         let identity = problems.section("identity", |problems| self.identity.validate(problems));
-        Some(Config { process: process?, etcd: etcd?, identity: identity? })
+        Some(Config {
+            process: process?,
+            etcd: etcd?,
+            identity: identity?,
+        })
     }
 }
 
@@ -200,13 +212,22 @@ impl RawConfig for RawIdentity {
         let blinding = pepper.zip(draw_key).and_then(|(pepper, draw_key)| {
             problems.take("pepper_file", Blinding::new(pepper, draw_key))
         });
-        for (key, path) in
-            [("permit_keys_dir", &self.permit_keys_dir), ("room_keys_dir", &self.room_keys_dir)]
-        {
-            problems.check(!path.as_os_str().is_empty(), key, "must name a folder of signing keys");
+        for (key, path) in [
+            ("permit_keys_dir", &self.permit_keys_dir),
+            ("room_keys_dir", &self.room_keys_dir),
+        ] {
+            problems.check(
+                !path.as_os_str().is_empty(),
+                key,
+                "must name a folder of signing keys",
+            );
         }
         let secs = HumanDuration::from_secs;
-        let max_age = problems.within("assertion_max_age", self.assertion_max_age, secs(10)..=secs(86_400));
+        let max_age = problems.within(
+            "assertion_max_age",
+            self.assertion_max_age,
+            secs(10)..=secs(86_400),
+        );
         problems.check(!self.audience.is_empty(), "audience", "must not be empty");
         let worker_threads = problems.within("worker_threads", self.worker_threads, 1..=64);
         let assertions = Assertions {
@@ -250,7 +271,11 @@ impl RawConfig for RawPeople {
 }
 
 fn providers(raw: Vec<RawProvider>, problems: &mut Problems) -> Vec<(String, PathBuf)> {
-    problems.check(!raw.is_empty(), "providers", "must have at least one provider");
+    problems.check(
+        !raw.is_empty(),
+        "providers",
+        "must have at least one provider",
+    );
     let mut issuers = BTreeSet::new();
     for (at, provider) in raw.iter().enumerate() {
         problems.section(format!("providers[{at}]"), |problems| {
@@ -265,77 +290,10 @@ fn providers(raw: Vec<RawProvider>, problems: &mut Problems) -> Vec<(String, Pat
             }
         });
     }
-    raw.into_iter().map(|provider| (provider.issuer, provider.jwks_file)).collect()
+    raw.into_iter()
+        .map(|provider| (provider.issuer, provider.jwks_file))
+        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use runtime::config::{Invalid, Layers};
-
-    use super::*;
-
-    fn load(folder: &std::path::Path, more: &str, dev: bool) -> Result<Settings, Invalid> {
-        for (name, content) in [("key", "open-sesame"), ("pepper", &"p".repeat(32)), ("draw", &"d".repeat(32)), ("url", "postgres://localhost/i")] {
-            std::fs::write(folder.join(name), content).expect("writable");
-        }
-        let at = folder.display();
-        let text = format!(
-            r#"
-            [etcd]
-            endpoints = ["127.0.0.1:2379"]
-            [identity]
-            internal_key_file = "{at}/key"
-            pepper_file = "{at}/pepper"
-            draw_key_file = "{at}/draw"
-            permit_keys_dir = "{at}/permit"
-            room_keys_dir = "{at}/room"
-            [identity.people]
-            url_file = "{at}/url"
-            {more}
-            "#
-        );
-        Layers::new().text(text).dev(dev).load::<Raw>().map(|loaded| loaded.config.identity)
-    }
-
-    const REAL: &str = r#"
-        [[identity.providers]]
-        issuer = "https://id.example"
-        jwks_file = "/etc/doseline/jwks.json"
-    "#;
-
-    #[test]
-    fn a_development_provider_needs_dev_marked_or_not() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let marked = "[[identity.providers]]\nissuer = \"x\"\njwks_file = \"j\"\ndevelopment = true";
-        let unmarked = format!("[[identity.providers]]\nissuer = \"{}\"\njwks_file = \"j\"", development::ISSUER);
-        for provider in [marked, &unmarked] {
-            assert!(load(folder.path(), provider, true).is_ok());
-            let invalid = load(folder.path(), provider, false).expect_err("without --dev");
-            let keys: Vec<_> = invalid.problems.iter().map(|problem| problem.key.as_str()).collect();
-            assert!(keys.contains(&"identity.providers[0].development"), "{keys:?}");
-        }
-        // Only TLS is missing for a real one.
-        let invalid = load(folder.path(), REAL, false).expect_err("without TLS");
-        assert!(invalid.problems.iter().all(|problem| !problem.key.contains("providers")), "{invalid}");
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once_and_no_secret_with_them() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let bad = format!("{REAL}{REAL}");
-        std::fs::write(folder.path().join("short"), "canary-771").expect("writable");
-        let at = folder.path().join("short");
-        let more = format!("writers = 0\n[identity.server]\n{bad}");
-        let settings = load(folder.path(), &more, true);
-        let invalid = settings.expect_err("two problems");
-        let keys: Vec<_> = invalid.problems.iter().map(|problem| problem.key.as_str()).collect();
-        assert_eq!(keys, ["identity.people.writers", "identity.providers[1].issuer"]);
-        let raw = RawIdentity { pepper_file: SecretFile::new(&at), ..RawIdentity::default() };
-        let text = toml_of(&raw);
-        assert!(!text.contains("canary-771"));
-    }
-
-    fn toml_of(raw: &RawIdentity) -> String {
-        serde_json::to_string(raw).expect("serialises")
-    }
-}
+mod tests;

@@ -59,10 +59,15 @@ impl Provider {
         };
         std::fs::create_dir_all(folder).map_err(io(folder))?;
         let path = folder.join(SEED_FILE);
-        let create = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let create = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
         match create {
             Ok(mut file) => {
-                file.write_all(&rand::random::<[u8; 32]>()).map_err(io(&path))?;
+                file.write_all(&rand::random::<[u8; 32]>())
+                    .map_err(io(&path))?;
                 file.sync_all().map_err(io(&path))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -70,7 +75,10 @@ impl Provider {
         }
         let seed = std::fs::read(&path).map_err(io(&path))?;
         let seed = <[u8; 32]>::try_from(seed).map_err(|_| Fault::Seed { path: path.clone() })?;
-        let provider = Self { key: SigningKey::from_bytes(&seed), jwks: folder.join(JWKS_FILE) };
+        let provider = Self {
+            key: SigningKey::from_bytes(&seed),
+            jwks: folder.join(JWKS_FILE),
+        };
         let jwks = provider.jwks();
         if std::fs::read(&provider.jwks).ok().as_deref() != Some(jwks.as_bytes()) {
             std::fs::write(&provider.jwks, jwks).map_err(io(&provider.jwks))?;
@@ -96,7 +104,14 @@ impl Provider {
 
     /// An assertion that the person with this identifier was born on that day.
     #[must_use]
-    pub fn sign(&self, sub: &str, birthdate: Date, audience: &str, now: Timestamp, ttl: Duration) -> String {
+    pub fn sign(
+        &self,
+        sub: &str,
+        birthdate: Date,
+        audience: &str,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> String {
         let claims = serde_json::json!({
             "iss": ISSUER,
             "aud": audience,
@@ -112,7 +127,11 @@ impl Provider {
     #[must_use]
     pub fn sign_claims(&self, claims: &serde_json::Value) -> String {
         let header = serde_json::json!({ "alg": "EdDSA", "kid": KEY_ID, "typ": "JWT" });
-        let signed = format!("{}.{}", B64.encode(header.to_string()), B64.encode(claims.to_string()));
+        let signed = format!(
+            "{}.{}",
+            B64.encode(header.to_string()),
+            B64.encode(claims.to_string())
+        );
         let signature = self.key.sign(signed.as_bytes());
         format!("{signed}.{}", B64.encode(signature.to_bytes()))
     }
@@ -128,8 +147,14 @@ mod tests {
         let first = Provider::load_or_create(folder.path()).expect("writable");
         let again = Provider::load_or_create(folder.path()).expect("readable");
         assert_eq!(first.jwks(), again.jwks());
-        assert_eq!(std::fs::read_to_string(first.jwks_file()).expect("readable"), first.jwks());
+        assert_eq!(
+            std::fs::read_to_string(first.jwks_file()).expect("readable"),
+            first.jwks()
+        );
         std::fs::write(folder.path().join(SEED_FILE), "short").expect("writable");
-        assert!(matches!(Provider::load_or_create(folder.path()), Err(Fault::Seed { .. })));
+        assert!(matches!(
+            Provider::load_or_create(folder.path()),
+            Err(Fault::Seed { .. })
+        ));
     }
 }

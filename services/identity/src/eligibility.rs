@@ -29,7 +29,10 @@ pub fn cohort<'a>(
 /// The first instant at which the campaign is over: the end of the last appointment's day in its zone.
 #[must_use]
 pub fn end(campaign: &Campaign, zone: &TimeZone) -> Timestamp {
-    let after = campaign.last_appointment.tomorrow().and_then(|day| day.to_zoned_datetime(zone.clone()));
+    let after = campaign
+        .last_appointment
+        .tomorrow()
+        .and_then(|day| day.to_zoned_datetime(zone.clone()));
     after.map_or(Timestamp::from_micros(i64::MAX), |start| {
         Timestamp::from_micros(start.timestamp().as_microsecond())
     })
@@ -39,8 +42,9 @@ pub fn end(campaign: &Campaign, zone: &TimeZone) -> Timestamp {
 #[must_use]
 pub fn date_in(zone: &TimeZone, now: Timestamp) -> Date {
     // Instants outside of what a calendar can show are a broken clock: nobody is eligible, the campaign is over.
-    jiff::Timestamp::from_microsecond(now.as_micros())
-        .map_or(Date::MAX, |instant| instant.to_zoned_datetime(zone.clone()).date())
+    jiff::Timestamp::from_microsecond(now.as_micros()).map_or(Date::MAX, |instant| {
+        instant.to_zoned_datetime(zone.clone()).date()
+    })
 }
 
 #[cfg(test)]

@@ -70,22 +70,37 @@ impl Issuer {
     /// The person's permit, or why there is none.
     pub async fn issue(&self, ask: Ask) -> Result<Issued, Refusal> {
         let outcome = self.try_issue(ask).await;
-        self.metrics.permit(outcome.as_ref().map(|_| ()).map_err(|refusal| *refusal));
+        self.metrics
+            .permit(outcome.as_ref().map(|_| ()).map_err(|refusal| *refusal));
         outcome
     }
 
     async fn try_issue(&self, ask: Ask) -> Result<Issued, Refusal> {
-        let campaign = self.campaigns.get(&ask.campaign).ok_or(Refusal::CampaignUnknown)?;
+        let campaign = self
+            .campaigns
+            .get(&ask.campaign)
+            .ok_or(Refusal::CampaignUnknown)?;
         if !campaign.campaign.regions.contains(&ask.region) {
             return Err(Refusal::RegionNotInCampaign);
         }
-        let Ask { region, assertion, caller, .. } = ask;
-        let stamp = self.stamp(&campaign, region.clone(), assertion, caller.clone()).await?;
+        let Ask {
+            region,
+            assertion,
+            caller,
+            ..
+        } = ask;
+        let stamp = self
+            .stamp(&campaign, region.clone(), assertion, caller.clone())
+            .await?;
         let person = stamp.person;
-        let placed = self.people.stamp(stamp).await.map_err(|fault| match fault {
-            people::Fault::Overloaded => Refusal::Overloaded,
-            people::Fault::Unavailable { .. } => Refusal::Unavailable,
-        })?;
+        let placed = self
+            .people
+            .stamp(stamp)
+            .await
+            .map_err(|fault| match fault {
+                people::Fault::Overloaded => Refusal::Overloaded,
+                people::Fault::Unavailable { .. } => Refusal::Unavailable,
+            })?;
         if placed.region != region {
             return Err(Refusal::RegionBound);
         }
@@ -103,9 +118,17 @@ impl Issuer {
             expires_at,
             caller,
         };
-        let key = self.keys.current().signer(issued_at).ok_or(Refusal::Unavailable)?;
+        let key = self
+            .keys
+            .current()
+            .signer(issued_at)
+            .ok_or(Refusal::Unavailable)?;
         let permit = self.workers.run(move || permit.sign(&key)).await?;
-        Ok(Issued { permit, placed, expires_at })
+        Ok(Issued {
+            permit,
+            placed,
+            expires_at,
+        })
     }
 
     /// Everything that needs the assertion; it is gone when this returns.
@@ -119,7 +142,9 @@ impl Issuer {
         let (campaign, verifier) = (Arc::clone(campaign), Arc::clone(&self.verifier));
         let (blinding, now) = (self.blinding.clone(), self.clock.wall());
         let work = move || {
-            let said = verifier.verify(&assertion, now).map_err(|rejected| rejected.refusal())?;
+            let said = verifier
+                .verify(&assertion, now)
+                .map_err(|rejected| rejected.refusal())?;
             let cohort = eligibility::cohort(&campaign.campaign, &campaign.zone, said.born, now)?;
             let person = blinding.person(&said.subject);
             Ok(Stamp {

@@ -85,7 +85,8 @@ pub fn generate(folder: &Path, not_before: Timestamp) -> Result<String, Fault> {
         not_before: jiff::Timestamp::from_microsecond(not_before.as_micros())
             .map_err(|_| Fault::Malformed { path: path.clone() })?,
     };
-    let json = serde_json::to_vec_pretty(&file).map_err(|_| Fault::Malformed { path: path.clone() })?;
+    let json =
+        serde_json::to_vec_pretty(&file).map_err(|_| Fault::Malformed { path: path.clone() })?;
     // Under another name first: a reader must never meet half a key.
     let partial = folder.join(format!(".{kid}.partial"));
     let mut out = OpenOptions::new()
@@ -94,7 +95,9 @@ pub fn generate(folder: &Path, not_before: Timestamp) -> Result<String, Fault> {
         .mode(0o600)
         .open(&partial)
         .map_err(io(&partial))?;
-    out.write_all(&json).and_then(|()| out.sync_all()).map_err(io(&partial))?;
+    out.write_all(&json)
+        .and_then(|()| out.sync_all())
+        .map_err(io(&partial))?;
     std::fs::rename(&partial, &path).map_err(io(&path))?;
     Ok(kid)
 }
@@ -103,8 +106,12 @@ pub fn generate(folder: &Path, not_before: Timestamp) -> Result<String, Fault> {
 pub fn publish(folder: &Path, public_set: &Path) -> Result<(), Fault> {
     let json = SigningKeys::read(folder)?.public_set();
     let partial = public_set.with_extension("partial");
-    let written = std::fs::write(&partial, json).and_then(|()| std::fs::rename(&partial, public_set));
-    written.map_err(|source| Fault::Io { path: public_set.to_owned(), source })
+    let written =
+        std::fs::write(&partial, json).and_then(|()| std::fs::rename(&partial, public_set));
+    written.map_err(|source| Fault::Io {
+        path: public_set.to_owned(),
+        source,
+    })
 }
 
 // === impl SigningKeys ===
@@ -112,11 +119,17 @@ pub fn publish(folder: &Path, public_set: &Path) -> Result<(), Fault> {
 impl SigningKeys {
     /// Reads every `*.json` of a folder. Blocks.
     pub fn read(folder: &Path) -> Result<Self, Fault> {
-        let io = |source| Fault::Io { path: folder.to_owned(), source };
+        let io = |source| Fault::Io {
+            path: folder.to_owned(),
+            source,
+        };
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(io)? {
             let path = entry.map_err(io)?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
                 paths.push(path);
             }
         }
@@ -139,10 +152,16 @@ impl SigningKeys {
         let keys = Reloading::load(vec![path.clone()], move || {
             let keys = Self::read(&path)?;
             // A folder emptied by mistake must not replace keys that work.
-            if keys.0.is_empty() { Err(Fault::None { path: path.clone() }) } else { Ok(keys) }
+            if keys.0.is_empty() {
+                Err(Fault::None { path: path.clone() })
+            } else {
+                Ok(keys)
+            }
         })?;
         if keys.current().signer(now).is_none() {
-            return Err(Fault::None { path: folder.to_owned() });
+            return Err(Fault::None {
+                path: folder.to_owned(),
+            });
         }
         Ok(keys)
     }
@@ -150,19 +169,30 @@ impl SigningKeys {
     /// The newest key that is in force at `now`.
     #[must_use]
     pub fn signer(&self, now: Timestamp) -> Option<Arc<SigningKeyWithId>> {
-        self.0.iter().rev().find(|key| key.not_before <= now).map(|key| Arc::clone(&key.key))
+        self.0
+            .iter()
+            .rev()
+            .find(|key| key.not_before <= now)
+            .map(|key| Arc::clone(&key.key))
     }
 
     /// The public halves, as the file that gateways and inventories load.
     #[must_use]
     pub fn public_set(&self) -> String {
-        trusted_keys::render(self.0.iter().map(|key| (key.key.kid(), key.key.verifying_key().to_bytes())))
+        trusted_keys::render(
+            self.0
+                .iter()
+                .map(|key| (key.key.kid(), key.key.verifying_key().to_bytes())),
+        )
     }
 
     /// The public halves, to verify with.
     #[must_use]
     pub fn trusted(&self) -> TrustedKeys {
-        let keys = self.0.iter().map(|key| (key.key.kid().to_owned(), key.key.verifying_key().to_bytes()));
+        let keys = self
+            .0
+            .iter()
+            .map(|key| (key.key.kid().to_owned(), key.key.verifying_key().to_bytes()));
         // Keys made from seeds are never weak.
         TrustedKeys::new(keys).unwrap_or_default()
     }
@@ -170,13 +200,20 @@ impl SigningKeys {
 
 impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| &key.key)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|key| &key.key))
+            .finish()
     }
 }
 
 fn read_key(path: &Path) -> Result<Key, Fault> {
-    let io = |source| Fault::Io { path: path.to_owned(), source };
-    let malformed = || Fault::Malformed { path: path.to_owned() };
+    let io = |source| Fault::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let malformed = || Fault::Malformed {
+        path: path.to_owned(),
+    };
     if std::fs::metadata(path).map_err(io)?.len() > FILE_BYTES_MAX {
         return Err(malformed());
     }
@@ -184,7 +221,10 @@ fn read_key(path: &Path) -> Result<Key, Fault> {
         serde_json::from_slice(&std::fs::read(path).map_err(io)?).map_err(|_| malformed())?;
     // The id goes into footers unescaped: it has the form of every other id.
     let kid = file.kid.parse::<InstanceId>().map_err(|_| malformed())?;
-    let seed = B64.decode(&file.seed).ok().and_then(|seed| <[u8; 32]>::try_from(seed).ok());
+    let seed = B64
+        .decode(&file.seed)
+        .ok()
+        .and_then(|seed| <[u8; 32]>::try_from(seed).ok());
     let key = SigningKey::from_bytes(&seed.ok_or_else(malformed)?);
     Ok(Key {
         not_before: Timestamp::from_micros(file.not_before.as_microsecond()),
@@ -207,7 +247,11 @@ mod tests {
         let folder = folder();
         let old = generate(folder.path(), NOW).expect("writable");
         let keys = SigningKeys::follow(folder.path(), NOW).expect("a key in force");
-        let signed_by_old = keys.current().signer(NOW).expect("in force").sign(b"x", "test");
+        let signed_by_old = keys
+            .current()
+            .signer(NOW)
+            .expect("in force")
+            .sign(b"x", "test");
 
         let later = NOW.plus(std::time::Duration::from_secs(3_600));
         let new = generate(folder.path(), later).expect("writable");
@@ -226,11 +270,15 @@ mod tests {
     #[test]
     fn a_bad_file_stops_the_start_but_not_a_running_process() {
         let folder = folder();
-        assert!(matches!(SigningKeys::follow(folder.path(), NOW), Err(Fault::None { .. })));
+        assert!(matches!(
+            SigningKeys::follow(folder.path(), NOW),
+            Err(Fault::None { .. })
+        ));
         generate(folder.path(), NOW).expect("writable");
         let keys = SigningKeys::follow(folder.path(), NOW).expect("a key in force");
         let canary = "c2VjcmV0LWNhbmFyeQ==";
-        let bad = format!(r#"{{"kid":"k1","seed":"{canary}","not_before":"2021-07-01T00:00:00Z"}}"#);
+        let bad =
+            format!(r#"{{"kid":"k1","seed":"{canary}","not_before":"2021-07-01T00:00:00Z"}}"#);
         std::fs::write(folder.path().join("bad.json"), bad).expect("writable");
         assert!(!keys.check());
         assert!(keys.current().signer(NOW).is_some());
@@ -244,7 +292,10 @@ mod tests {
         let kid = generate(folder.path(), NOW).expect("writable");
         let path = folder.path().join(format!("{kid}.json"));
         std::fs::copy(&path, folder.path().join("again.json")).expect("writable");
-        assert!(matches!(SigningKeys::read(folder.path()), Err(Fault::Duplicate { .. })));
+        assert!(matches!(
+            SigningKeys::read(folder.path()),
+            Err(Fault::Duplicate { .. })
+        ));
     }
 
     #[test]
@@ -253,12 +304,16 @@ mod tests {
         let folder = folder();
         let kid = generate(&folder.path().join("permit"), NOW).expect("writable");
         let file = folder.path().join("permit").join(format!("{kid}.json"));
-        assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            file.metadata().expect("there").permissions().mode() & 0o777,
+            0o600
+        );
         let public = folder.path().join("permit_keys.json");
         publish(&folder.path().join("permit"), &public).expect("writable");
         let text = std::fs::read_to_string(&public).expect("readable");
         assert!(text.contains(&kid) && !text.contains("seed"));
-        let seed: KeyFile = serde_json::from_slice(&std::fs::read(&file).expect("readable")).expect("a key");
+        let seed: KeyFile =
+            serde_json::from_slice(&std::fs::read(&file).expect("readable")).expect("a key");
         assert!(!text.contains(&seed.seed));
     }
 }

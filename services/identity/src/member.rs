@@ -32,7 +32,11 @@ pub async fn register(
     drain: Drain,
 ) {
     let key = format!("{PREFIX}{instance}");
-    let mut member = Member { addr, build: env!("CARGO_PKG_VERSION").to_owned(), draining: false };
+    let mut member = Member {
+        addr,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        draining: false,
+    };
     let mut told = None;
     loop {
         if drain.is_draining() {
@@ -66,7 +70,10 @@ async fn put(
     member: &Member,
 ) -> Result<(), runtime::keyspace::Fault> {
     let json = serde_json::to_vec(member).expect("plain fields always serialise");
-    keyspace.commit(Txn::new().put_leased(session, key, json)).await.map(|_| ())
+    keyspace
+        .commit(Txn::new().put_leased(session, key, json))
+        .await
+        .map(|_| ())
 }
 
 #[cfg(test)]
@@ -86,10 +93,19 @@ mod tests {
         let drain = Drain::within(Duration::from_secs(1));
         let instance = "identity-1".parse().expect("slug");
         let addr = "127.0.0.1:7".to_owned();
-        let task = register(keyspace.clone(), session.clone(), instance, addr, drain.clone());
+        let task = register(
+            keyspace.clone(),
+            session.clone(),
+            instance,
+            addr,
+            drain.clone(),
+        );
         let watch = async {
             let seen = |mirror: &runtime::keyspace::Mirror| {
-                let entry = mirror.snapshot().get("/doseline/identity/member/identity-1").cloned();
+                let entry = mirror
+                    .snapshot()
+                    .get("/doseline/identity/member/identity-1")
+                    .cloned();
                 entry.map(|entry| serde_json::from_slice::<Member>(&entry.value).expect("a member"))
             };
             mirror.changed().await;

@@ -90,10 +90,14 @@ impl Metrics {
     }
 
     pub(crate) fn store(&self, op: &'static str, took: Duration) {
-        self.store_seconds.get_or_create(&StoreLabels { op }).observe(took.as_secs_f64());
+        self.store_seconds
+            .get_or_create(&StoreLabels { op })
+            .observe(took.as_secs_f64());
     }
 }
 
 fn labels(outcome: Result<(), Refusal>) -> OutcomeLabels {
-    OutcomeLabels { outcome: outcome.map_or_else(Refusal::code, |()| "ok") }
+    OutcomeLabels {
+        outcome: outcome.map_or_else(Refusal::code, |()| "ok"),
+    }
 }

@@ -87,7 +87,8 @@ pub trait People: Send + Sync {
     async fn stamp(&self, ask: Stamp) -> Result<Placed, Fault>;
 
     /// The place a person has.
-    async fn place(&self, campaign: &CampaignId, person: PersonId) -> Result<Option<Placed>, Fault>;
+    async fn place(&self, campaign: &CampaignId, person: PersonId)
+    -> Result<Option<Placed>, Fault>;
 
     /// Counts the open bucket of a room. Nobody whose place was answered before is missing from it.
     async fn count_open_bucket(
@@ -104,7 +105,9 @@ pub trait People: Send + Sync {
 
 impl Fault {
     pub(crate) fn unavailable(source: impl Into<BoxError>) -> Self {
-        Self::Unavailable { source: source.into() }
+        Self::Unavailable {
+            source: source.into(),
+        }
     }
 }
 

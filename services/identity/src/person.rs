@@ -51,7 +51,10 @@ impl Blinding {
     /// `HMAC-SHA256(draw key, "draw/" + campaign)`: tickets of two campaigns cannot be linked.
     #[must_use]
     pub fn campaign_key(&self, campaign: &CampaignId) -> CampaignKey {
-        CampaignKey(hmac(self.draw_key.expose(), format!("draw/{campaign}").as_bytes()))
+        CampaignKey(hmac(
+            self.draw_key.expose(),
+            format!("draw/{campaign}").as_bytes(),
+        ))
     }
 }
 
@@ -96,7 +99,10 @@ mod tests {
         assert_ne!(person, blinding(1).person("ci-0002"));
         assert_ne!(person, blinding(2).person("ci-0001"));
         // HMAC-SHA256 of "ci-0001" under 32 bytes of 1, computed by Python's hmac.
-        assert_eq!(hex::encode(person.as_bytes()), "0961ec7077206ab86cf8bd29a222b05e");
+        assert_eq!(
+            hex::encode(person.as_bytes()),
+            "0961ec7077206ab86cf8bd29a222b05e"
+        );
     }
 
     #[test]
@@ -111,7 +117,10 @@ mod tests {
     #[test]
     fn nothing_of_the_keys_prints_and_short_keys_are_refused() {
         let key = blinding(1).campaign_key(&"a".parse().expect("slug"));
-        assert_eq!(format!("{:?} {key:?}", blinding(7)), "[redacted] [redacted]");
+        assert_eq!(
+            format!("{:?} {key:?}", blinding(7)),
+            "[redacted] [redacted]"
+        );
         assert!(Blinding::new(Secret::new([1; 31]), Secret::new([9; 32])).is_err());
         assert!(Blinding::new(Secret::new([1; 32]), Secret::new([9; 31])).is_err());
     }

@@ -73,7 +73,13 @@ impl Rooms {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        Self { keyspace, people, keys, clock, metrics }
+        Self {
+            keyspace,
+            people,
+            keys,
+            clock,
+            metrics,
+        }
     }
 
     /// Opens the room, or opens it again from where it stood. `per_kilosecond` 0 lets everybody in at once.
@@ -84,7 +90,12 @@ impl Rooms {
         per_kilosecond: u64,
     ) -> Result<Written, Refused> {
         let outcome = self.try_open(campaign, cohort, per_kilosecond).await;
-        self.metrics.room(outcome.as_ref().map(|_| ()).map_err(|refused| refused.refusal));
+        self.metrics.room(
+            outcome
+                .as_ref()
+                .map(|_| ())
+                .map_err(|refused| refused.refusal),
+        );
         outcome
     }
 
@@ -96,7 +107,12 @@ impl Rooms {
         reason: &str,
     ) -> Result<Written, Refused> {
         let outcome = self.try_pause(campaign, cohort, reason).await;
-        self.metrics.room(outcome.as_ref().map(|_| ()).map_err(|refused| refused.refusal));
+        self.metrics.room(
+            outcome
+                .as_ref()
+                .map(|_| ())
+                .map_err(|refused| refused.refusal),
+        );
         outcome
     }
 
@@ -112,15 +128,28 @@ impl Rooms {
             let stored = self.stored(campaign, cohort, began).await?;
             let room = match &stored {
                 None => {
-                    let count = self.people.count_open_bucket(campaign, cohort).await.map_err(unavailable)?;
-                    plan::first(&document, cohort, count.people(), rand::random(), per_kilosecond)
+                    let count = self
+                        .people
+                        .count_open_bucket(campaign, cohort)
+                        .await
+                        .map_err(unavailable)?;
+                    plan::first(
+                        &document,
+                        cohort,
+                        count.people(),
+                        rand::random(),
+                        per_kilosecond,
+                    )
                 }
                 Some(Stored { room, .. }) if room.phase == Phase::Ended => {
                     return Err(Refusal::RoomEnded.into());
                 }
-                Some(Stored { room, text, followed, .. }) => {
-                    plan::reopened(room, text, &document.regions, per_kilosecond, *followed)
-                }
+                Some(Stored {
+                    room,
+                    text,
+                    followed,
+                    ..
+                }) => plan::reopened(room, text, &document.regions, per_kilosecond, *followed),
             };
             if self.write(stored.as_ref(), &room, began).await? {
                 return Ok(written(&room));
@@ -140,7 +169,10 @@ impl Rooms {
             let began = self.clock.wall();
             let Some(stored) = self.stored(campaign, cohort, began).await? else {
                 let problem = "has no room yet: nobody can book, so there is nothing to pause";
-                return Err(Refused::invalid(vec![("cohort".to_owned(), problem.to_owned())]));
+                return Err(Refused::invalid(vec![(
+                    "cohort".to_owned(),
+                    problem.to_owned(),
+                )]));
             };
             if stored.room.phase == Phase::Ended {
                 return Err(Refusal::RoomEnded.into());
@@ -156,13 +188,20 @@ impl Rooms {
         Err(Refusal::Unavailable.into())
     }
 
-    async fn campaign(&self, campaign: &CampaignId, cohort: &CohortId) -> Result<Campaign, Refused> {
+    async fn campaign(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Campaign, Refused> {
         let document = campaigns::get(&self.keyspace, campaign).await?;
         if document.cohorts.iter().any(|known| known.cohort == *cohort) {
             return Ok(document);
         }
         let problem = "is not a cohort of the campaign";
-        Err(Refused::invalid(vec![("cohort".to_owned(), problem.to_owned())]))
+        Err(Refused::invalid(vec![(
+            "cohort".to_owned(),
+            problem.to_owned(),
+        )]))
     }
 
     async fn stored(
@@ -172,28 +211,57 @@ impl Rooms {
         now: Timestamp,
     ) -> Result<Option<Stored>, Refused> {
         // The room first: if it is replaced in between, the write will conflict whatever the second read says.
-        let entry = self.keyspace.get(&format!("{PREFIX}{campaign}/{cohort}")).await.map_err(fault)?;
+        let entry = self
+            .keyspace
+            .get(&format!("{PREFIX}{campaign}/{cohort}"))
+            .await
+            .map_err(fault)?;
         let Some(entry) = entry else { return Ok(None) };
         let text = String::from_utf8_lossy(&entry.value).into_owned();
         let room = Room::verify(&self.keys.current().trusted(), &text).map_err(|error| {
             // Somebody else's, or a key that was removed too early: overwriting it would end the only draw.
-            tracing::error!(key = entry.key, error = fields::chain(&error), "stored room is not believed");
+            tracing::error!(
+                key = entry.key,
+                error = fields::chain(&error),
+                "stored room is not believed"
+            );
             Refused::from(Refusal::Unavailable)
         })?;
-        let began = self.keyspace.get(&format!("{WRITTEN_PREFIX}{campaign}/{cohort}")).await.map_err(fault)?;
+        let began = self
+            .keyspace
+            .get(&format!("{WRITTEN_PREFIX}{campaign}/{cohort}"))
+            .await
+            .map_err(fault)?;
         let followed = began
             .and_then(|began| serde_json::from_slice::<Began>(&began.value).ok())
             .filter(|began| began.version == room.version)
             .map(|began| now.since(Timestamp::from_micros(began.began_micros)));
-        Ok(Some(Stored { entry, text, room, followed }))
+        Ok(Some(Stored {
+            entry,
+            text,
+            room,
+            followed,
+        }))
     }
 
     /// `Ok(false)` when somebody else wrote first.
-    async fn write(&self, old: Option<&Stored>, room: &Room, began: Timestamp) -> Result<bool, Refused> {
-        let signer = self.keys.current().signer(began).ok_or(Refusal::Unavailable)?;
+    async fn write(
+        &self,
+        old: Option<&Stored>,
+        room: &Room,
+        began: Timestamp,
+    ) -> Result<bool, Refused> {
+        let signer = self
+            .keys
+            .current()
+            .signer(began)
+            .ok_or(Refusal::Unavailable)?;
         let (campaign, cohort) = (&room.campaign, &room.cohort);
         let key = format!("{PREFIX}{campaign}/{cohort}");
-        let began = Began { version: room.version, began_micros: began.as_micros() };
+        let began = Began {
+            version: room.version,
+            began_micros: began.as_micros(),
+        };
         let began = serde_json::to_vec(&began).map_err(|_| Refusal::Unavailable)?;
         let txn = match old {
             Some(old) => Txn::new().expect_revision(&key, old.entry.mod_revision),
@@ -214,12 +282,23 @@ impl Rooms {
 }
 
 fn written(room: &Room) -> Written {
-    let people = room.buckets.iter().find(|bucket| bucket.id == 0).map_or(0, |bucket| bucket.size);
-    Written { version: room.version, people }
+    let people = room
+        .buckets
+        .iter()
+        .find(|bucket| bucket.id == 0)
+        .map_or(0, |bucket| bucket.size);
+    Written {
+        version: room.version,
+        people,
+    }
 }
 
 fn unavailable(fault: people::Fault) -> Refused {
-    tracing::warn!(error = fields::chain(&fault), retry = "caller", "a bucket was not counted");
+    tracing::warn!(
+        error = fields::chain(&fault),
+        retry = "caller",
+        "a bucket was not counted"
+    );
     Refusal::Unavailable.into()
 }
 

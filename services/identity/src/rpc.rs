@@ -3,8 +3,8 @@
 use domain::{CampaignId, CohortId, Refusal, RegionId};
 use proto::admin::campaign_admin_service_server::CampaignAdminService;
 use proto::admin::{
-    ApplyCampaignRequest, ApplyCampaignResponse, GetCampaignRequest, GetCampaignResponse, OpenRoomRequest,
-    OpenRoomResponse, PauseRoomRequest, PauseRoomResponse,
+    ApplyCampaignRequest, ApplyCampaignResponse, GetCampaignRequest, GetCampaignResponse,
+    OpenRoomRequest, OpenRoomResponse, PauseRoomRequest, PauseRoomResponse,
 };
 use proto::convert::{Fields, timestamp};
 use proto::identity::identity_service_server::IdentityService;
@@ -47,20 +47,36 @@ impl IdentityService for IdentityRpc {
             self.issuer.metrics.permit(Err(refusal));
             refuse(refusal)
         })?;
-        let IssuePermitRequest { campaign, region, assertion } = request.into_inner();
+        let IssuePermitRequest {
+            campaign,
+            region,
+            assertion,
+        } = request.into_inner();
         let mut fields = Fields::default();
         let campaign = fields.parse::<CampaignId>("campaign", &campaign);
         let region = fields.parse::<RegionId>("region", &region);
         if assertion.is_empty() {
             fields.wrong("assertion", "is required");
         } else if assertion.len() > assertion::LENGTH_MAX {
-            fields.wrong("assertion", format!("must have at most {} bytes", assertion::LENGTH_MAX));
+            fields.wrong(
+                "assertion",
+                format!("must have at most {} bytes", assertion::LENGTH_MAX),
+            );
         }
         let ask = campaign.zip(region);
         let (campaign, region) = fields.finish(ask).inspect_err(|refused| {
             self.issuer.metrics.permit(Err(refused.refusal));
         })?;
-        let issued = self.issuer.issue(Ask { campaign, region, assertion, caller }).await.map_err(refuse)?;
+        let issued = self
+            .issuer
+            .issue(Ask {
+                campaign,
+                region,
+                assertion,
+                caller,
+            })
+            .await
+            .map_err(refuse)?;
         Ok(Response::new(IssuePermitResponse {
             permit: issued.permit,
             cohort: issued.placed.cohort.into(),
@@ -79,7 +95,10 @@ impl CampaignAdminService for CampaignAdminRpc {
         request: Request<ApplyCampaignRequest>,
     ) -> Result<Response<ApplyCampaignResponse>, Status> {
         self.operators.check(&request).map_err(refuse)?;
-        let ApplyCampaignRequest { document, validate_only } = request.into_inner();
+        let ApplyCampaignRequest {
+            document,
+            validate_only,
+        } = request.into_inner();
         let version = campaigns::apply(&self.keyspace, &document, validate_only).await?;
         Ok(Response::new(ApplyCampaignResponse { version }))
     }
@@ -92,7 +111,8 @@ impl CampaignAdminService for CampaignAdminRpc {
         let mut fields = Fields::default();
         let campaign = fields.parse::<CampaignId>("campaign", &request.get_ref().campaign);
         let campaign = campaigns::get(&self.keyspace, &fields.finish(campaign)?).await?;
-        let document = serde_json::to_string_pretty(&campaign).map_err(|_| refuse(Refusal::Unavailable))?;
+        let document =
+            serde_json::to_string_pretty(&campaign).map_err(|_| refuse(Refusal::Unavailable))?;
         Ok(Response::new(GetCampaignResponse { document }))
     }
 
@@ -101,10 +121,20 @@ impl CampaignAdminService for CampaignAdminRpc {
         request: Request<OpenRoomRequest>,
     ) -> Result<Response<OpenRoomResponse>, Status> {
         self.operators.check(&request).map_err(refuse)?;
-        let OpenRoomRequest { campaign, cohort, people_per_kilosecond } = request.into_inner();
+        let OpenRoomRequest {
+            campaign,
+            cohort,
+            people_per_kilosecond,
+        } = request.into_inner();
         let (campaign, cohort) = room(Fields::default(), &campaign, &cohort)?;
-        let written = self.rooms.open(&campaign, &cohort, people_per_kilosecond).await?;
-        Ok(Response::new(OpenRoomResponse { version: written.version, people: written.people }))
+        let written = self
+            .rooms
+            .open(&campaign, &cohort, people_per_kilosecond)
+            .await?;
+        Ok(Response::new(OpenRoomResponse {
+            version: written.version,
+            people: written.people,
+        }))
     }
 
     async fn pause_room(
@@ -112,19 +142,35 @@ impl CampaignAdminService for CampaignAdminRpc {
         request: Request<PauseRoomRequest>,
     ) -> Result<Response<PauseRoomResponse>, Status> {
         self.operators.check(&request).map_err(refuse)?;
-        let PauseRoomRequest { campaign, cohort, reason } = request.into_inner();
+        let PauseRoomRequest {
+            campaign,
+            cohort,
+            reason,
+        } = request.into_inner();
         let mut fields = Fields::default();
         let reason = reason.trim();
-        if reason.is_empty() || reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
-            fields.wrong("reason", format!("must be a text of 1 to {REASON_BYTES_MAX} bytes"));
+        if reason.is_empty()
+            || reason.len() > REASON_BYTES_MAX
+            || reason.chars().any(char::is_control)
+        {
+            fields.wrong(
+                "reason",
+                format!("must be a text of 1 to {REASON_BYTES_MAX} bytes"),
+            );
         }
         let (campaign, cohort) = room(fields, &campaign, &cohort)?;
         let written = self.rooms.pause(&campaign, &cohort, reason).await?;
-        Ok(Response::new(PauseRoomResponse { version: written.version }))
+        Ok(Response::new(PauseRoomResponse {
+            version: written.version,
+        }))
     }
 }
 
-fn room(mut fields: Fields, campaign: &str, cohort: &str) -> Result<(CampaignId, CohortId), Refused> {
+fn room(
+    mut fields: Fields,
+    campaign: &str,
+    cohort: &str,
+) -> Result<(CampaignId, CohortId), Refused> {
     let campaign = fields.parse::<CampaignId>("campaign", campaign);
     let cohort = fields.parse::<CohortId>("cohort", cohort);
     fields.finish(campaign.zip(cohort))

@@ -87,13 +87,15 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     let room_keys = SigningKeys::follow(&parts.room_keys_dir, now).context("room keys")?;
     room_keys.watch("watch_room_signing_keys", &boot.tasks, &boot.drain);
     let verifier = Arc::new(verifier(parts.assertions, boot)?);
-    let workers = Workers::start(parts.worker_threads, &boot.tasks).context("threads for permits")?;
+    let workers =
+        Workers::start(parts.worker_threads, &boot.tasks).context("threads for permits")?;
 
     let campaigns = Campaigns::new(parts.blinding.clone());
     let mirror = parts.keyspace.mirror(campaigns::PREFIX);
     let mut listed = mirror.clone();
     let follow = campaigns.clone().follow(mirror, boot.drain.clone());
-    boot.tasks.spawn("follow_campaigns", OnExit::StopProcess, follow);
+    boot.tasks
+        .spawn("follow_campaigns", OnExit::StopProcess, follow);
     let (people, ready_campaigns) = (Arc::clone(&parts.people), campaigns.clone());
     let drain = boot.drain.clone();
     boot.tasks.spawn("identity_ready", OnExit::Log, async move {
@@ -115,7 +117,8 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         parts.advertise,
         boot.drain.clone(),
     );
-    boot.tasks.spawn("identity_member", OnExit::StopProcess, register);
+    boot.tasks
+        .spawn("identity_member", OnExit::StopProcess, register);
 
     let clock = boot.clock.clone();
     let rooms = Rooms::new(
@@ -136,35 +139,66 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         metrics: parts.metrics,
     };
     let callers = Callers::new(&parts.internal_key, parts.gateway_certificates);
-    let operators = Operators { certificates: parts.operator_certificates };
+    let operators = Operators {
+        certificates: parts.operator_certificates,
+    };
     let service = IdentityServiceServer::new(IdentityRpc { issuer, callers })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let admin =
-        CampaignAdminServiceServer::new(CampaignAdminRpc { keyspace: parts.keyspace, rooms, operators })
-            .max_decoding_message_size(ADMIN_MESSAGE_BYTES_MAX);
+    let admin = CampaignAdminServiceServer::new(CampaignAdminRpc {
+        keyspace: parts.keyspace,
+        rooms,
+        operators,
+    })
+    .max_decoding_message_size(ADMIN_MESSAGE_BYTES_MAX);
     Ok(Identity { service, admin })
 }
 
 /// The role alone, in cluster mode.
 pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
-    let Config { etcd: (etcd, ttl), identity: settings, .. } = config;
+    let Config {
+        etcd: (etcd, ttl),
+        identity: settings,
+        ..
+    } = config;
     let listener = Listener::bind(settings.server.listen).await?;
     let admin_listener = Listener::bind(settings.admin.listen).await?;
     let keyspace = Keyspace::etcd(etcd).await?;
     let metrics = Metrics::register(&boot.registry);
-    let people =
-        PostgresPeople::open(settings.people.clone(), &boot.tasks, boot.clock.clone(), metrics.clone())
-            .await
-            .context("people store")?;
-    let tls = settings.server.tls.clone().map(ServerTls::load).transpose()?;
-    let admin_tls = settings.admin.tls.clone().map(ServerTls::load).transpose()?;
+    let people = PostgresPeople::open(
+        settings.people.clone(),
+        &boot.tasks,
+        boot.clock.clone(),
+        metrics.clone(),
+    )
+    .await
+    .context("people store")?;
+    let tls = settings
+        .server
+        .tls
+        .clone()
+        .map(ServerTls::load)
+        .transpose()?;
+    let admin_tls = settings
+        .admin
+        .tls
+        .clone()
+        .map(ServerTls::load)
+        .transpose()?;
     for tls in [&tls, &admin_tls].into_iter().flatten() {
         tls.watch(&boot.tasks, &boot.drain);
     }
     let session = keyspace.session(ttl);
     let address = listener.local_addr().to_string();
     let certificates = (tls.is_some(), admin_tls.is_some());
-    let parts = parts(&settings, address, keyspace, session.clone(), Arc::new(people), certificates, metrics)?;
+    let parts = parts(
+        &settings,
+        address,
+        keyspace,
+        session.clone(),
+        Arc::new(people),
+        certificates,
+        metrics,
+    )?;
     let identity = start(parts, &boot)?;
 
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -231,13 +265,23 @@ fn verifier(assertions: Assertions, boot: &Boot) -> anyhow::Result<Verifier> {
         keys.watch("watch_provider_keys", &boot.tasks, &boot.drain);
         providers.push(Provider { issuer, keys });
     }
-    Ok(Verifier::new(providers, assertions.audience, assertions.max_age))
+    Ok(Verifier::new(
+        providers,
+        assertions.audience,
+        assertions.max_age,
+    ))
 }
 
 async fn report_not_serving(health: &HealthReporter) {
-    health.set_not_serving::<IdentityServiceServer<IdentityRpc>>().await;
-    health.set_not_serving::<CampaignAdminServiceServer<CampaignAdminRpc>>().await;
-    health.set_service_status("", ServingStatus::NotServing).await;
+    health
+        .set_not_serving::<IdentityServiceServer<IdentityRpc>>()
+        .await;
+    health
+        .set_not_serving::<CampaignAdminServiceServer<CampaignAdminRpc>>()
+        .await;
+    health
+        .set_service_status("", ServingStatus::NotServing)
+        .await;
 }
 
 /// SERVING exactly while the process is ready.
@@ -245,8 +289,12 @@ async fn report_health(health: HealthReporter, boot: Boot) {
     let mut ready = boot.readiness.watch();
     loop {
         if *ready.borrow_and_update() {
-            health.set_serving::<IdentityServiceServer<IdentityRpc>>().await;
-            health.set_serving::<CampaignAdminServiceServer<CampaignAdminRpc>>().await;
+            health
+                .set_serving::<IdentityServiceServer<IdentityRpc>>()
+                .await;
+            health
+                .set_serving::<CampaignAdminServiceServer<CampaignAdminRpc>>()
+                .await;
             health.set_service_status("", ServingStatus::Serving).await;
         } else {
             report_not_serving(&health).await;

@@ -36,7 +36,10 @@ impl Workers {
             })?;
             queues.push(jobs);
         }
-        Ok(Self { queues: queues.into(), next: Arc::default() })
+        Ok(Self {
+            queues: queues.into(),
+            next: Arc::default(),
+        })
     }
 
     /// Runs work on one of the threads.
@@ -52,10 +55,12 @@ impl Workers {
                 let _ = reply.send(work());
             }
         });
-        self.queues[at].try_send(job).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable,
-        })?;
+        self.queues[at]
+            .try_send(job)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable,
+            })?;
         answer.await.map_err(|_| Refusal::Unavailable)
     }
 }

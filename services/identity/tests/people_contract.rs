@@ -42,11 +42,14 @@ impl Backend {
         match self {
             Self::Sqlite(folder) => {
                 let path = folder.path().join("people.sqlite");
-                Arc::new(SqlitePeople::open(&path, &tasks(), Clock::system(), metrics).expect("opened"))
+                Arc::new(
+                    SqlitePeople::open(&path, &tasks(), Clock::system(), metrics).expect("opened"),
+                )
             }
             Self::Postgres(_, url) => {
                 let tasks = tasks();
-                let store = PostgresPeople::open(settings(url, true), &tasks, Clock::system(), metrics);
+                let store =
+                    PostgresPeople::open(settings(url, true), &tasks, Clock::system(), metrics);
                 Arc::new(store.await.expect("opened"))
             }
         }
@@ -54,7 +57,12 @@ impl Backend {
 }
 
 fn settings(url: &str, single_copy: bool) -> Settings {
-    Settings { url: Secret::new(url), ca_file: None, writers: 2, single_copy }
+    Settings {
+        url: Secret::new(url),
+        ca_file: None,
+        writers: 2,
+        single_copy,
+    }
 }
 
 fn tasks() -> Tasks {
@@ -78,7 +86,9 @@ fn cohort() -> CohortId {
 }
 
 fn region(number: u32) -> RegionId {
-    ["seoul", "busan", "jeju"][number as usize % 3].parse().expect("slug")
+    ["seoul", "busan", "jeju"][number as usize % 3]
+        .parse()
+        .expect("slug")
 }
 
 fn stamp(number: u32) -> Stamp {
@@ -105,16 +115,37 @@ async fn place_is_the_same_for_ever(backend: Backend) {
         caller: "app-two".parse().expect("slug"),
         ..stamp(1)
     };
-    assert_eq!(store.stamp(again.clone()).await.expect("stamped"), first, "whatever is asked for");
-    assert_eq!(store.place(&campaign(), person(1)).await.expect("read"), Some(first.clone()));
-    assert_eq!(store.place(&campaign(), person(2)).await.expect("read"), None);
-    let elsewhere = Stamp { campaign: "kr-2022".parse().expect("slug"), ..again.clone() };
-    assert_eq!(store.stamp(elsewhere).await.expect("stamped").region, again.region, "another campaign");
+    assert_eq!(
+        store.stamp(again.clone()).await.expect("stamped"),
+        first,
+        "whatever is asked for"
+    );
+    assert_eq!(
+        store.place(&campaign(), person(1)).await.expect("read"),
+        Some(first.clone())
+    );
+    assert_eq!(
+        store.place(&campaign(), person(2)).await.expect("read"),
+        None
+    );
+    let elsewhere = Stamp {
+        campaign: "kr-2022".parse().expect("slug"),
+        ..again.clone()
+    };
+    assert_eq!(
+        store.stamp(elsewhere).await.expect("stamped").region,
+        again.region,
+        "another campaign"
+    );
 
     store.check().await.expect("reachable");
     drop(store);
     let store = backend.open().await;
-    assert_eq!(store.stamp(again).await.expect("stamped"), first, "after a restart");
+    assert_eq!(
+        store.stamp(again).await.expect("stamped"),
+        first,
+        "after a restart"
+    );
 }
 
 async fn a_crowd_gets_one_place_each(backend: Backend) {
@@ -126,7 +157,10 @@ async fn a_crowd_gets_one_place_each(backend: Backend) {
             let mut got = vec![(0, store.stamp(stamp(0)).await.expect("stamped"))];
             let numbers = (0..250).map(|step| (device * 31 + step * (1 + device % 7)) % PEOPLE);
             let asks = numbers.map(async |number| {
-                let asked = Stamp { region: region(number + device), ..stamp(number) };
+                let asked = Stamp {
+                    region: region(number + device),
+                    ..stamp(number)
+                };
                 (number, store.stamp(asked).await.expect("stamped"))
             });
             got.extend(join_all(asks).await);
@@ -141,7 +175,9 @@ async fn a_crowd_gets_one_place_each(backend: Backend) {
         assert_eq!(placed.place.ticket, stamp(number).ticket);
     }
     // Those nobody has met yet, so that the number is round.
-    let rest: Vec<_> = (0..PEOPLE).filter(|number| !known.contains_key(number)).collect();
+    let rest: Vec<_> = (0..PEOPLE)
+        .filter(|number| !known.contains_key(number))
+        .collect();
     let placed = join_all(rest.iter().map(|number| store.stamp(stamp(*number)))).await;
     for (number, placed) in rest.into_iter().zip(placed) {
         known.insert(number, placed.expect("stamped"));
@@ -150,14 +186,23 @@ async fn a_crowd_gets_one_place_each(backend: Backend) {
     for placed in known.values() {
         *expected.entry(placed.region.clone()).or_default() += 1;
     }
-    let count = store.count_open_bucket(&campaign(), &cohort()).await.expect("counted");
+    let count = store
+        .count_open_bucket(&campaign(), &cohort())
+        .await
+        .expect("counted");
     assert_eq!((count.id, count.people()), (0, u64::from(PEOPLE)));
     assert_eq!(count.regions, expected);
 }
 
 async fn a_count_misses_nobody_who_was_answered(backend: Backend) {
     let store = backend.open().await;
-    let count = async || store.count_open_bucket(&campaign(), &cohort()).await.expect("counted").people();
+    let count = async || {
+        store
+            .count_open_bucket(&campaign(), &cohort())
+            .await
+            .expect("counted")
+            .people()
+    };
     assert_eq!(count().await, 0, "a room that nobody waits in");
     let answered = AtomicU64::new(0);
     let stamping = async {
@@ -173,7 +218,10 @@ async fn a_count_misses_nobody_who_was_answered(backend: Backend) {
         loop {
             let before = answered.load(Ordering::SeqCst);
             let counted = count().await;
-            assert!(counted >= before, "{counted} counted, {before} answered before");
+            assert!(
+                counted >= before,
+                "{counted} counted, {before} answered before"
+            );
             if before == 1_000 {
                 return;
             }
@@ -181,8 +229,14 @@ async fn a_count_misses_nobody_who_was_answered(backend: Backend) {
     };
     tokio::join!(stamping, counting);
     assert_eq!(count().await, 1_000);
-    let other = store.count_open_bucket(&campaign(), &"forties".parse().expect("slug")).await;
-    assert_eq!(other.expect("counted").people(), 0, "rooms are counted apart");
+    let other = store
+        .count_open_bucket(&campaign(), &"forties".parse().expect("slug"))
+        .await;
+    assert_eq!(
+        other.expect("counted").people(),
+        0,
+        "rooms are counted apart"
+    );
 }
 
 macro_rules! contract {
@@ -215,13 +269,19 @@ async fn two_copies_of_identity_agree_about_everybody() {
     let (one, two) = tokio::join!(backend.open(), backend.open());
     let forwards = join_all((0..500).map(|number| one.stamp(stamp(number))));
     let backwards = join_all((0..500).rev().map(|number| {
-        two.stamp(Stamp { region: region(number + 1), ..stamp(number) })
+        two.stamp(Stamp {
+            region: region(number + 1),
+            ..stamp(number)
+        })
     }));
     let (forwards, backwards) = tokio::join!(forwards, backwards);
     for (a, b) in forwards.into_iter().zip(backwards.into_iter().rev()) {
         assert_eq!(a.expect("stamped"), b.expect("stamped"));
     }
-    let count = one.count_open_bucket(&campaign(), &cohort()).await.expect("counted");
+    let count = one
+        .count_open_bucket(&campaign(), &cohort())
+        .await
+        .expect("counted");
     assert_eq!(count.people(), 500);
 }
 
@@ -230,25 +290,46 @@ async fn a_database_that_crashes_costs_a_retry_and_no_place() {
     let mut backend = Backend::postgres();
     let store = backend.open().await;
     let before = store.stamp(stamp(1)).await.expect("stamped");
-    let Backend::Postgres(server, _) = &mut backend else { unreachable!("it was made so") };
+    let Backend::Postgres(server, _) = &mut backend else {
+        unreachable!("it was made so")
+    };
     server.crash();
     for _ in 0..3 {
-        assert!(matches!(store.stamp(stamp(2)).await, Err(Fault::Unavailable { .. })));
+        assert!(matches!(
+            store.stamp(stamp(2)).await,
+            Err(Fault::Unavailable { .. })
+        ));
     }
     assert!(store.check().await.is_err());
     server.resume();
-    let after = store.stamp(stamp(2)).await.expect("the writer came back by itself");
+    let after = store
+        .stamp(stamp(2))
+        .await
+        .expect("the writer came back by itself");
     assert_eq!(after.region, region(2));
     assert_eq!(store.stamp(stamp(1)).await.expect("stamped"), before);
-    assert_eq!(store.place(&campaign(), person(1)).await.expect("read"), Some(before));
+    assert_eq!(
+        store.place(&campaign(), person(1)).await.expect("read"),
+        Some(before)
+    );
 }
 
 #[tokio::test]
 async fn a_database_with_one_copy_is_refused_unless_allowed() {
-    let Backend::Postgres(server, url) = Backend::postgres() else { unreachable!("it was made so") };
-    let refused =
-        PostgresPeople::open(settings(&url, false), &tasks(), Clock::system(), Metrics::unregistered()).await;
+    let Backend::Postgres(server, url) = Backend::postgres() else {
+        unreachable!("it was made so")
+    };
+    let refused = PostgresPeople::open(
+        settings(&url, false),
+        &tasks(),
+        Clock::system(),
+        Metrics::unregistered(),
+    )
+    .await;
     let fault = refused.err().expect("refused");
-    assert!(runtime::fields::chain(&fault).contains("standby"), "{fault:?}");
+    assert!(
+        runtime::fields::chain(&fault).contains("standby"),
+        "{fault:?}"
+    );
     drop(server);
 }

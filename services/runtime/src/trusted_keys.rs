@@ -69,9 +69,14 @@ pub fn parse(json: &[u8]) -> Result<TrustedKeys, Malformed> {
     }
     let mut keys = Vec::with_capacity(texts.len());
     for (kid, text) in texts {
-        let bytes = B64.decode(&text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let bytes = B64
+            .decode(&text)
+            .ok()
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let good = bytes.filter(|bytes| TrustedKeys::new([(kid.clone(), *bytes)]).is_ok());
-        let Some(bytes) = good else { return Err(Malformed::Key { kid }) };
+        let Some(bytes) = good else {
+            return Err(Malformed::Key { kid });
+        };
         keys.push((kid, bytes));
     }
     TrustedKeys::new(keys).map_err(|_| Malformed::Count)
@@ -80,8 +85,10 @@ pub fn parse(json: &[u8]) -> Result<TrustedKeys, Malformed> {
 /// Writes a set of public keys as [`parse`] reads it.
 #[must_use]
 pub fn render<'a>(keys: impl IntoIterator<Item = (&'a str, [u8; 32])>) -> String {
-    let texts: BTreeMap<&str, String> =
-        keys.into_iter().map(|(kid, key)| (kid, B64.encode(key))).collect();
+    let texts: BTreeMap<&str, String> = keys
+        .into_iter()
+        .map(|(kid, key)| (kid, B64.encode(key)))
+        .collect();
     let mut json = serde_json::to_string_pretty(&texts).unwrap_or_default();
     json.push('\n');
     json
@@ -95,9 +102,15 @@ impl TrustedKeysFile {
         let path = path.into();
         let files = vec![path.clone()];
         Reloading::load(files, move || {
-            let unreadable = |source| Fault::Unreadable { path: path.clone(), source };
+            let unreadable = |source| Fault::Unreadable {
+                path: path.clone(),
+                source,
+            };
             let json = std::fs::read(&path).map_err(unreadable)?;
-            parse(&json).map_err(|source| Fault::Unusable { path: path.clone(), source })
+            parse(&json).map_err(|source| Fault::Unusable {
+                path: path.clone(),
+                source,
+            })
         })
         .map(Self)
     }
@@ -125,8 +138,9 @@ mod tests {
 
     /// The base point of the curve: a good public key.
     const GOOD: [u8; 32] = [
-        0x58, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
-        0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+        0x58, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+        0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+        0x66, 0x66,
     ];
 
     #[test]
@@ -140,7 +154,10 @@ mod tests {
     fn weak_short_and_missing_keys_are_refused_by_name() {
         let weak = render([("k1", GOOD), ("weak", [0; 32])]);
         assert!(matches!(parse(weak.as_bytes()), Err(Malformed::Key { kid }) if kid == "weak"));
-        assert!(matches!(parse(br#"{"k":"AAAA"}"#), Err(Malformed::Key { .. })));
+        assert!(matches!(
+            parse(br#"{"k":"AAAA"}"#),
+            Err(Malformed::Key { .. })
+        ));
         assert!(matches!(parse(b"{}"), Err(Malformed::Count)));
         assert!(matches!(parse(b"[]"), Err(Malformed::Json(_))));
     }
@@ -149,7 +166,10 @@ mod tests {
     fn a_bad_new_file_leaves_the_old_keys_in_force() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("permit_keys.json");
-        assert!(matches!(TrustedKeysFile::open(&path), Err(Fault::Unreadable { .. })));
+        assert!(matches!(
+            TrustedKeysFile::open(&path),
+            Err(Fault::Unreadable { .. })
+        ));
         std::fs::write(&path, render([("k1", GOOD)])).expect("writable");
         let file = TrustedKeysFile::open(&path).expect("good keys");
         std::fs::write(&path, "{").expect("writable");

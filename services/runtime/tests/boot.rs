@@ -136,10 +136,11 @@ fn a_signal_drains_in_order_and_ends_well() {
 fn a_needed_task_that_panics_ends_the_process_with_a_fault() {
     let code = boot::<Raw, _, _>("test", &Args::default(), async |_, it: Boot| {
         let admin = it.admin;
-        it.tasks.spawn("renew_lease", OnExit::StopProcess, async move {
-            tokio::task::yield_now().await;
-            assert!(admin.port() == 0, "a planted bug");
-        });
+        it.tasks
+            .spawn("renew_lease", OnExit::StopProcess, async move {
+                tokio::task::yield_now().await;
+                assert!(admin.port() == 0, "a planted bug");
+            });
         it.drain.signalled().await;
         Ok(())
     });

@@ -53,16 +53,26 @@ pub(crate) enum CampaignCommand {
 /// Runs `doseline campaign`.
 pub(crate) async fn campaign(command: CampaignCommand) -> anyhow::Result<()> {
     match command {
-        CampaignCommand::Apply { admin, file, validate_only } => {
+        CampaignCommand::Apply {
+            admin,
+            file,
+            validate_only,
+        } => {
             let document = read(&file)?;
             let mut client = CampaignAdminServiceClient::new(admin.tls.channel(&admin.admin)?);
-            let request = ApplyCampaignRequest { document, validate_only };
+            let request = ApplyCampaignRequest {
+                document,
+                validate_only,
+            };
             let applied = client.apply_campaign(request).await?.into_inner();
             print(&json!({ "version": applied.version }))
         }
         CampaignCommand::Show { admin, campaign } => {
             let mut client = CampaignAdminServiceClient::new(admin.tls.channel(&admin.admin)?);
-            let found = client.get_campaign(GetCampaignRequest { campaign }).await?.into_inner();
+            let found = client
+                .get_campaign(GetCampaignRequest { campaign })
+                .await?
+                .into_inner();
             print(&serde_json::from_str::<serde_json::Value>(&found.document)?)
         }
     }
@@ -124,7 +134,11 @@ fn first_dose() -> u32 {
 
 /// Runs `doseline clinic`.
 pub(crate) async fn clinic(command: ClinicCommand) -> anyhow::Result<()> {
-    let ClinicCommand::Apply { admin, file, validate_only } = command;
+    let ClinicCommand::Apply {
+        admin,
+        file,
+        validate_only,
+    } = command;
     let document: ClinicsDocument =
         serde_json::from_str(&read(&file)?).with_context(|| format!("{}", file.display()))?;
     let mut client = ClinicAdminServiceClient::new(admin.tls.channel(&admin.admin)?);
@@ -132,7 +146,11 @@ pub(crate) async fn clinic(command: ClinicCommand) -> anyhow::Result<()> {
     let (mut added, mut slots, mut changed) = (0, 0, 0);
     for part in clinics.chunks(CLINICS_A_CALL) {
         let region = document.region.clone();
-        let request = ApplyClinicsRequest { region, clinics: part.to_vec(), validate_only };
+        let request = ApplyClinicsRequest {
+            region,
+            clinics: part.to_vec(),
+            validate_only,
+        };
         let applied = client.apply_clinics(request).await?.into_inner();
         added += applied.clinics_added;
         slots += applied.slots_added;
@@ -142,7 +160,10 @@ pub(crate) async fn clinic(command: ClinicCommand) -> anyhow::Result<()> {
 }
 
 fn spec(clinic: ClinicDocument) -> ClinicSpec {
-    let stock = clinic.stock.into_iter().map(|(vaccine, received)| StockSpec { vaccine, received });
+    let stock = clinic
+        .stock
+        .into_iter()
+        .map(|(vaccine, received)| StockSpec { vaccine, received });
     let slots = clinic.slots.into_iter().map(|slot| SlotSpec {
         starts_at: slot.starts_at,
         day: slot.day,
@@ -195,21 +216,43 @@ pub(crate) enum RoomCommand {
 /// Runs `doseline room`.
 pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
     match command {
-        RoomCommand::Open { admin, campaign, cohort, people_per_second } => {
+        RoomCommand::Open {
+            admin,
+            campaign,
+            cohort,
+            people_per_second,
+        } => {
             anyhow::ensure!(
                 (0.0..=1e9).contains(&people_per_second),
                 "--people-per-second must be 0 or above"
             );
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "bounded above"
+            )]
             let people_per_kilosecond = (people_per_second * 1_000.0).round() as u64;
             let mut client = CampaignAdminServiceClient::new(admin.tls.channel(&admin.admin)?);
-            let request = OpenRoomRequest { campaign, cohort, people_per_kilosecond };
+            let request = OpenRoomRequest {
+                campaign,
+                cohort,
+                people_per_kilosecond,
+            };
             let open = client.open_room(request).await?.into_inner();
             print(&json!({ "version": open.version, "people": open.people }))
         }
-        RoomCommand::Pause { admin, campaign, cohort, reason } => {
+        RoomCommand::Pause {
+            admin,
+            campaign,
+            cohort,
+            reason,
+        } => {
             let mut client = CampaignAdminServiceClient::new(admin.tls.channel(&admin.admin)?);
-            let request = PauseRoomRequest { campaign, cohort, reason };
+            let request = PauseRoomRequest {
+                campaign,
+                cohort,
+                reason,
+            };
             let paused = client.pause_room(request).await?.into_inner();
             print(&json!({ "version": paused.version }))
         }

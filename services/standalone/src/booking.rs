@@ -58,8 +58,18 @@ pub(crate) struct PermitArgs {
 /// Asks for a permit.
 pub(crate) async fn permit(args: PermitArgs) -> anyhow::Result<()> {
     let mut identity = IdentityServiceClient::new(args.target.connect()?);
-    let PermitArgs { campaign, region, assertion, bare, .. } = args;
-    let request = IssuePermitRequest { campaign, region, assertion };
+    let PermitArgs {
+        campaign,
+        region,
+        assertion,
+        bare,
+        ..
+    } = args;
+    let request = IssuePermitRequest {
+        campaign,
+        region,
+        assertion,
+    };
     let issued = identity.issue_permit(request).await?.into_inner();
     if bare {
         use std::io::Write as _;
@@ -151,7 +161,12 @@ pub(crate) async fn book(args: BookArgs) -> anyhow::Result<()> {
         slots: args.slots,
     };
     let answer = booking.book(request).await?.into_inner();
-    tell(answer.booking, answer.claim_version, answer.repeated_answer, &request_id)
+    tell(
+        answer.booking,
+        answer.claim_version,
+        answer.repeated_answer,
+        &request_id,
+    )
 }
 
 /// `doseline move`.
@@ -182,7 +197,12 @@ pub(crate) async fn move_booking(args: MoveArgs) -> anyhow::Result<()> {
         slot: args.slot,
     };
     let answer = booking.move_booking(request).await?.into_inner();
-    tell(answer.booking, answer.claim_version, answer.repeated_answer, &request_id)
+    tell(
+        answer.booking,
+        answer.claim_version,
+        answer.repeated_answer,
+        &request_id,
+    )
 }
 
 /// `doseline cancel`.
@@ -209,7 +229,12 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<()> {
         dose: args.dose,
     };
     let answer = booking.cancel_booking(request).await?.into_inner();
-    tell(None, answer.claim_version, answer.repeated_answer, &request_id)
+    tell(
+        None,
+        answer.claim_version,
+        answer.repeated_answer,
+        &request_id,
+    )
 }
 
 /// `doseline booking`.
@@ -225,7 +250,10 @@ pub(crate) struct GetArgs {
 /// Shows the permit holder's booking.
 pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
     let mut booking = BookingServiceClient::new(args.target.connect()?);
-    let request = GetBookingRequest { permit: args.permit, name: String::new() };
+    let request = GetBookingRequest {
+        permit: args.permit,
+        name: String::new(),
+    };
     let answer = booking.get_booking(request).await?.into_inner();
     let hold = answer.hold.map(|hold| {
         json!({ "name": hold.name, "expire_time": time(hold.expire_time), "slots": hold.slots })
@@ -235,7 +263,12 @@ pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
     }))
 }
 
-fn tell(booking: Option<Booking>, version: u64, repeated: bool, request_id: &str) -> anyhow::Result<()> {
+fn tell(
+    booking: Option<Booking>,
+    version: u64,
+    repeated: bool,
+    request_id: &str,
+) -> anyhow::Result<()> {
     print(&json!({
         "booking": booking.map(show), "claim_version": version, "repeated_answer": repeated,
         "request_id": request_id,

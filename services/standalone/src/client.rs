@@ -71,7 +71,11 @@ impl Tls {
     /// A channel to `address`.
     pub(crate) fn channel(&self, address: &str) -> anyhow::Result<Channel> {
         let identity = self.certificate.clone().zip(self.key.clone());
-        let files = self.ca.clone().map(|ca| ClientTlsFiles { ca, identity, server_name: None });
+        let files = self.ca.clone().map(|ca| ClientTlsFiles {
+            ca,
+            identity,
+            server_name: None,
+        });
         let tls = files.map(ClientTls::load).transpose()?;
         Ok(connect(address, tls, &ClientSettings::default())?)
     }
@@ -88,7 +92,10 @@ impl Tls {
         };
         let plain = self.ca.is_none() && authorization.is_none();
         let development = plain.then(|| self.caller.parse()).transpose()?;
-        Ok(Caller { authorization, development })
+        Ok(Caller {
+            authorization,
+            development,
+        })
     }
 }
 
@@ -96,7 +103,10 @@ impl Target {
     /// A channel to the gateway that says who calls.
     pub(crate) fn connect(&self) -> anyhow::Result<Called> {
         let caller = self.tls.interceptor()?;
-        Ok(tonic::service::interceptor::InterceptedService::new(self.tls.channel(&self.gateway)?, caller))
+        Ok(tonic::service::interceptor::InterceptedService::new(
+            self.tls.channel(&self.gateway)?,
+            caller,
+        ))
     }
 }
 
@@ -104,7 +114,9 @@ impl Target {
 pub(crate) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     // Fails only if a provider is installed already, and there is but one in the tree.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => done(runtime.block_on(work)),
         Err(error) => done(Err(error.into())),
@@ -116,7 +128,9 @@ pub(crate) fn done(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let told = error.downcast_ref::<Status>().map_or_else(|| format!("{error:#}"), explain);
+            let told = error
+                .downcast_ref::<Status>()
+                .map_or_else(|| format!("{error:#}"), explain);
             // Where even standard error is gone, the exit code still says it.
             let _ = writeln!(std::io::stderr(), "error: {told}");
             ExitCode::FAILURE

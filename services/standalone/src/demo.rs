@@ -24,6 +24,10 @@ pub(crate) struct Args {
     report: PathBuf,
 }
 
+fn now() -> Instant {
+    runtime::Clock::system().monotonic()
+}
+
 /// How long serving may take to get ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -36,10 +40,15 @@ pub(crate) fn main(args: Args) -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { data, scale, report } = args;
+    let Args {
+        data,
+        scale,
+        report,
+    } = args;
     let regions = Population::load(scale, &[])?.regions();
     if data.join("in-use").exists() {
-        std::fs::remove_dir_all(&data).with_context(|| format!("{} is in the way", data.display()))?;
+        std::fs::remove_dir_all(&data)
+            .with_context(|| format!("{} is in the way", data.display()))?;
     }
     std::fs::create_dir_all(&data)?;
     let log = std::fs::File::create(data.join("serve.log"))?;
@@ -54,12 +63,20 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         .spawn()?;
     let mut serve = Serving(serve);
     serve.wait_until_ready("127.0.0.1:7702")?;
-    let ledgers = regions
-        .iter()
-        .map(|region| format!("{region}=sqlite:{}", data.join("ledger").join(format!("{region}.sqlite")).display()));
+    let ledgers = regions.iter().map(|region| {
+        format!(
+            "{region}=sqlite:{}",
+            data.join("ledger")
+                .join(format!("{region}.sqlite"))
+                .display()
+        )
+    });
     let rush = rush::Args {
         gateways: vec!["127.0.0.1:7700".to_owned()],
-        tls: Tls { caller: "demo-app".to_owned(), ..Tls::default() },
+        tls: Tls {
+            caller: "demo-app".to_owned(),
+            ..Tls::default()
+        },
         identity_admin: "127.0.0.1:7701".to_owned(),
         inventory_admin: "127.0.0.1:7701".to_owned(),
         scale,
@@ -82,7 +99,7 @@ struct Serving(std::process::Child);
 
 impl Serving {
     fn wait_until_ready(&mut self, admin: &str) -> anyhow::Result<()> {
-        let begun = Instant::now();
+        let begun = now();
         loop {
             if let Some(status) = self.0.try_wait()? {
                 anyhow::bail!("serving ended with {status}; see serve.log in the data directory");
@@ -90,7 +107,10 @@ impl Serving {
             if ready(admin).unwrap_or(false) {
                 return Ok(());
             }
-            anyhow::ensure!(begun.elapsed() < READY_WITHIN, "not ready; see serve.log in the data directory");
+            anyhow::ensure!(
+                begun.elapsed() < READY_WITHIN,
+                "not ready; see serve.log in the data directory"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -111,7 +131,7 @@ impl Drop for Serving {
     fn drop(&mut self) {
         // SIGTERM, so that it drains; killed if it does not.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let begun = Instant::now();
+        let begun = now();
         while begun.elapsed() < Duration::from_secs(10) {
             if matches!(self.0.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;

@@ -70,7 +70,9 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::main(args),
-        Command::Gateway(args) => runtime::boot::<gateway::config::Raw, _, _>("gateway", &args, gateway::run),
+        Command::Gateway(args) => {
+            runtime::boot::<gateway::config::Raw, _, _>("gateway", &args, gateway::run)
+        }
         Command::Inventory(args) => {
             runtime::boot::<inventory::config::Raw, _, _>("inventory", &args, inventory::run)
         }

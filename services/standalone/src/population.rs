@@ -3,8 +3,8 @@
 //! Invariant: a person's district, birth date and behaviour follow from their number and the seed alone.
 
 use anyhow::Context as _;
-use jiff::civil::{Date, date};
 use jiff::ToSpan as _;
+use jiff::civil::{Date, date};
 
 const STATISTICS: &str = include_str!("../data/korea-population-2021-07.csv");
 /// The day the ages are as of.
@@ -49,7 +49,10 @@ pub(crate) struct Person<'a> {
 impl Population {
     /// Reads the statistics and scales every district and age, so that the total is `scale` of the real one.
     pub(crate) fn load(scale: f64, only_regions: &[String]) -> anyhow::Result<Self> {
-        anyhow::ensure!(scale > 0.0 && scale <= 1.0, "--scale must be above 0 and at most 1");
+        anyhow::ensure!(
+            scale > 0.0 && scale <= 1.0,
+            "--scale must be above 0 and at most 1"
+        );
         let mut districts = Vec::new();
         let (mut real, mut given) = (0u64, 0u64);
         for (region, name, code, ages) in rows()? {
@@ -61,16 +64,34 @@ impl Population {
             for (age, people) in ages {
                 real += people;
                 // Rounding the running total keeps the sum right and every district near its share.
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "below 2^53")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    clippy::cast_precision_loss,
+                    reason = "below 2^53"
+                )]
                 let target = (real as f64 * scale).round() as u64;
                 by_age.push((age, target - given));
                 given = target;
             }
             let code = code.chars().take(5).collect();
-            districts.push(District { region, name, code, by_age, first, people: given - first });
+            districts.push(District {
+                region,
+                name,
+                code,
+                by_age,
+                first,
+                people: given - first,
+            });
         }
-        anyhow::ensure!(given > 0, "nobody is left at this scale and in these regions");
-        Ok(Self { districts, people: given })
+        anyhow::ensure!(
+            given > 0,
+            "nobody is left at this scale and in these regions"
+        );
+        Ok(Self {
+            districts,
+            people: given,
+        })
     }
 
     /// How many people there are.
@@ -94,7 +115,10 @@ impl Population {
     /// The person with a number below [`Population::people`].
     #[must_use]
     pub(crate) fn person(&self, number: u64) -> Person<'_> {
-        let at = self.districts.partition_point(|district| district.first <= number) - 1;
+        let at = self
+            .districts
+            .partition_point(|district| district.first <= number)
+            - 1;
         let district = &self.districts[at];
         let mut left = number - district.first;
         let mut age = *AGES.start();
@@ -108,7 +132,10 @@ impl Population {
         // Somewhere in the year that makes this age on the day of the statistics.
         let latest = AS_OF.saturating_sub(i32::from(age).years());
         let days = i32::try_from(spread(number) % 365).unwrap_or(0);
-        Person { district, birth_date: latest.saturating_sub(days.days()) }
+        Person {
+            district,
+            birth_date: latest.saturating_sub(days.days()),
+        }
     }
 }
 
@@ -125,7 +152,10 @@ impl District {
 pub(crate) fn birth_dates() -> (Date, Date) {
     let oldest = i32::from(*AGES.end()) + 1;
     let earliest = AS_OF.saturating_sub(oldest.years()).saturating_add(1.day());
-    (earliest, AS_OF.saturating_sub(i32::from(*AGES.start()).years()))
+    (
+        earliest,
+        AS_OF.saturating_sub(i32::from(*AGES.start()).years()),
+    )
 }
 
 /// Spreads neighbouring numbers (the finaliser of SplitMix64).
@@ -144,20 +174,28 @@ fn rows() -> anyhow::Result<Vec<Row>> {
     let mut reader = csv::Reader::from_reader(STATISTICS.as_bytes());
     let headers = reader.headers()?.clone();
     let column = |name: &str| {
-        headers.iter().position(|header| header == name).with_context(|| format!("no column {name}"))
+        headers
+            .iter()
+            .position(|header| header == name)
+            .with_context(|| format!("no column {name}"))
     };
     let ages: Vec<(u8, usize)> = AGES
         .map(|age| column(&format!("age_{age}")).map(|at| (age, at)))
         .collect::<anyhow::Result<_>>()?;
     let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
-    let field = |record: &csv::StringRecord, at: usize| record.get(at).unwrap_or_default().to_owned();
-    let names: Vec<(String, String)> =
-        records.iter().map(|record| (field(record, 1), field(record, 2))).collect();
+    let field =
+        |record: &csv::StringRecord, at: usize| record.get(at).unwrap_or_default().to_owned();
+    let names: Vec<(String, String)> = records
+        .iter()
+        .map(|record| (field(record, 1), field(record, 2)))
+        .collect();
     let mut rows = Vec::new();
     for record in &records {
         let (code, region, mut name) = (field(record, 0), field(record, 1), field(record, 2));
         let borough = format!("{name} ");
-        let by_borough = names.iter().any(|(of, other)| *of == region && other.starts_with(&borough));
+        let by_borough = names
+            .iter()
+            .any(|(of, other)| *of == region && other.starts_with(&borough));
         if name.is_empty() && region == "sejong" && code != COUNTED_TWICE {
             name = "세종시".to_owned();
         }
@@ -192,11 +230,20 @@ mod tests {
         let mut by_district = std::collections::BTreeMap::new();
         for number in 0..some.people() {
             let person = some.person(number);
-            assert!((earliest..=latest).contains(&person.birth_date), "{}", person.birth_date);
-            *by_district.entry(person.district.code.clone()).or_insert(0u64) += 1;
+            assert!(
+                (earliest..=latest).contains(&person.birth_date),
+                "{}",
+                person.birth_date
+            );
+            *by_district
+                .entry(person.district.code.clone())
+                .or_insert(0u64) += 1;
         }
         for district in &some.districts {
-            assert_eq!(by_district.get(&district.code).copied().unwrap_or(0), district.people());
+            assert_eq!(
+                by_district.get(&district.code).copied().unwrap_or(0),
+                district.people()
+            );
         }
     }
 

@@ -27,7 +27,11 @@ use crate::population::Population;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Gateways, HOST:PORT; people spread over them.
-    #[arg(long = "gateway", value_delimiter = ',', default_value = "127.0.0.1:7700")]
+    #[arg(
+        long = "gateway",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7700"
+    )]
     pub gateways: Vec<String>,
     #[command(flatten)]
     pub tls: Tls,
@@ -76,7 +80,10 @@ pub(crate) struct Args {
 pub(crate) fn main(args: Args) -> ExitCode {
     // Fails only if a provider is installed already, and there is but one in the tree.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return crate::client::done(Err(error.into())),
     };
@@ -108,11 +115,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
         for _ in 0..4 {
             let caller = args.tls.interceptor()?;
             let channel = args.tls.channel(gateway)?;
-            channels.push(tonic::service::interceptor::InterceptedService::new(channel, caller));
+            channels.push(tonic::service::interceptor::InterceptedService::new(
+                channel, caller,
+            ));
         }
     }
     let regions = population.regions();
-    let rush = Arc::new(Rush { args, population, channels, regions });
+    let rush = Arc::new(Rush {
+        args,
+        population,
+        channels,
+        regions,
+    });
     say(&format!(
         "{} people of 50 to 59 in {} districts of {} regions",
         group(rush.population.people()),
@@ -127,11 +141,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
     let outcome = driver::run(Arc::clone(&rush), Arc::new(store)).await?;
     say(&outcome.summary(&issuing))?;
     // Owners answer after the commit; nothing is on its way any more.
-    let verdict = verdict::judge(&rush, &outcome).await.context("the ledgers could not be judged")?;
+    let verdict = verdict::judge(&rush, &outcome)
+        .await
+        .context("the ledgers could not be judged")?;
     report::write(&rush.args.report, &rush, &issuing, &outcome, &verdict)?;
     say(&verdict.told())?;
-    say(&format!("report: {}", rush.args.report.join("rush.html").display()))?;
+    say(&format!(
+        "report: {}",
+        rush.args.report.join("rush.html").display()
+    ))?;
     Ok(verdict.holds())
+}
+
+/// The instant that latencies are counted by.
+fn now() -> std::time::Instant {
+    runtime::Clock::system().monotonic()
 }
 
 /// A bar for `total` steps; silent where nobody looks at a terminal.
@@ -157,7 +181,7 @@ pub(crate) fn group(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

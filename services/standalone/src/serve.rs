@@ -79,7 +79,10 @@ impl Default for RawServe {
     fn default() -> Self {
         let port = |port| {
             let listen = SocketAddr::from(([127, 0, 0, 1], port));
-            RawServer { listen, ..RawServer::default() }
+            RawServer {
+                listen,
+                ..RawServer::default()
+            }
         };
         Self {
             data: PathBuf::from("data"),
@@ -122,11 +125,17 @@ impl RawConfig for Raw {
             let server = problems.section("server", |problems| serve.server.validate(problems));
             let admin = problems.section("admin", |problems| serve.admin.validate(problems));
             let plain = server.as_ref().is_some_and(|server| server.tls.is_none());
-            let callers =
-                problems.section("callers", |problems| serve.callers.settings(problems, plain));
-            let shedding = problems.section("shedding", |problems| serve.shedding.validate(problems));
+            let callers = problems.section("callers", |problems| {
+                serve.callers.settings(problems, plain)
+            });
+            let shedding =
+                problems.section("shedding", |problems| serve.shedding.validate(problems));
             let shards = problems.within("shards", serve.shards, 1..=64);
-            problems.check(!serve.regions.is_empty(), "regions", "must name at least one region");
+            problems.check(
+                !serve.regions.is_empty(),
+                "regions",
+                "must name at least one region",
+            );
             let regions = serve
                 .regions
                 .iter()
@@ -163,8 +172,10 @@ pub(crate) fn main(args: Args) -> ExitCode {
 
 /// The layers of a command line: flags of `serve` lie above everything else.
 pub(crate) fn layers(args: &Args) -> Layers {
-    let mut layers = Layers::from_args(&args.config)
-        .set(format!("serve.data={}", serde_json::json!(args.data.display().to_string())));
+    let mut layers = Layers::from_args(&args.config).set(format!(
+        "serve.data={}",
+        serde_json::json!(args.data.display().to_string())
+    ));
     if !args.regions.is_empty() {
         layers = layers.set(format!("serve.regions={}", serde_json::json!(args.regions)));
     }
@@ -207,38 +218,31 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
         &boot,
     )
     .await?;
-    let identity =
-        home.start_identity(keyspace.clone(), session.clone(), &to_identity, config.dev, &boot)?;
-    let host = gateway::Host::from(&boot);
-    let gateway = gateway::start(
-        gateway::Parts {
-            keyspace,
-            regions: config.regions.clone(),
-            internal_key: home.internal_key()?,
-            page_key: home.page_key()?,
-            permit_keys,
-            room_keys,
-            callers: gateway::recognise_callers(&config.callers, &host)?,
-            services: None,
-            channels_per_owner: 2,
-            shedding: config.shedding,
-            watchers_max: 1_000,
-            poll_before_open: Duration::from_secs(30),
-        },
-        &host,
+    let identity = home.start_identity(
+        keyspace.clone(),
+        session.clone(),
+        &to_identity,
+        config.dev,
+        &boot,
     )?;
+    let host = gateway::Host::from(&boot);
+    let parts = gateway_parts(&home, &config, keyspace, (permit_keys, room_keys), &host)?;
+    let gateway = gateway::start(parts, &host)?;
 
-    let tls = config.server.tls.clone().map(ServerTls::load).transpose()?;
-    let admin_tls = config.admin.tls.clone().map(ServerTls::load).transpose()?;
-    for tls in [&tls, &admin_tls].into_iter().flatten() {
-        tls.watch(&boot.tasks, &boot.drain);
-    }
+    let tls = tls(&config.server, &boot)?;
+    let admin_tls = self::tls(&config.admin, &boot)?;
     let rpc = boot.registry.rpc_metrics(inventory::server::methods());
     let inside = |name| Server::new(name, Limits::default(), rpc.clone());
     let admin_routes = Routes::new(inventory.admin).add_service(identity.admin);
     let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
     ready.release();
-    announce(&boot, &config, listener.local_addr(), admin_listener.local_addr(), begun);
+    announce(
+        &boot,
+        &config,
+        listener.local_addr(),
+        admin_listener.local_addr(),
+        begun,
+    );
     let (gateway, _, _, _) = tokio::join!(
         gateway.serve(listener, &config.server, tls),
         inside("inventory").serve(to_inventory, Routes::new(inventory.service), &boot.drain),
@@ -252,12 +256,48 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn gateway_parts(
+    home: &Home,
+    config: &Config,
+    keyspace: Keyspace,
+    (permit_keys, room_keys): (TrustedKeysFile, TrustedKeysFile),
+    host: &gateway::Host,
+) -> anyhow::Result<gateway::Parts> {
+    Ok(gateway::Parts {
+        keyspace,
+        regions: config.regions.clone(),
+        internal_key: home.internal_key()?,
+        page_key: home.page_key()?,
+        permit_keys,
+        room_keys,
+        callers: gateway::recognise_callers(&config.callers, host)?,
+        services: None,
+        channels_per_owner: 2,
+        shedding: config.shedding,
+        watchers_max: 1_000,
+        poll_before_open: Duration::from_secs(30),
+    })
+}
+
+/// A port's certificates, followed while the process lives.
+fn tls(server: &ServerSettings, boot: &Boot) -> anyhow::Result<Option<ServerTls>> {
+    let tls = server.tls.clone().map(ServerTls::load).transpose()?;
+    if let Some(tls) = &tls {
+        tls.watch(&boot.tasks, &boot.drain);
+    }
+    Ok(tls)
+}
+
 fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Result<Vec<OpenRegion>> {
     let open = |region: &RegionId| {
         let path = home.ledger(region);
         let ledger = SqliteLedger::open(&path).with_context(|| format!("ledger of {region}"))?;
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
-        Ok(OpenRegion { region: region.clone(), shards, ledger })
+        Ok(OpenRegion {
+            region: region.clone(),
+            shards,
+            ledger,
+        })
     };
     regions.iter().map(open).collect()
 }
@@ -272,12 +312,13 @@ fn announce(
 ) {
     let (readiness, clock, metrics) = (boot.readiness.clone(), boot.clock.clone(), boot.admin);
     let (data, regions) = (config.data.clone(), config.regions.len());
-    boot.tasks.spawn("announce", runtime::OnExit::Ignore, async move {
-        readiness.ready().await;
-        let took = clock.monotonic().saturating_duration_since(begun);
-        tracing::info!(
-            gateway = %public, %admin, %metrics, regions, data = %data.display(),
-            duration_ms = u64::try_from(took.as_millis()).unwrap_or(0), "ready"
-        );
-    });
+    boot.tasks
+        .spawn("announce", runtime::OnExit::Ignore, async move {
+            readiness.ready().await;
+            let took = clock.monotonic().saturating_duration_since(begun);
+            tracing::info!(
+                gateway = %public, %admin, %metrics, regions, data = %data.display(),
+                duration_ms = u64::try_from(took.as_millis()).unwrap_or(0), "ready"
+            );
+        });
 }

@@ -20,7 +20,10 @@ pub fn verify_all(
     texts: &[&str],
     now: Timestamp,
 ) -> Vec<Result<Permit, Unusable>> {
-    let mut verdicts: Vec<_> = texts.iter().map(|_| Err(Untrusted::BadSignature.into())).collect();
+    let mut verdicts: Vec<_> = texts
+        .iter()
+        .map(|_| Err(Untrusted::BadSignature.into()))
+        .collect();
     let mut parsed = Vec::with_capacity(texts.len());
     for (at, text) in texts.iter().enumerate() {
         let one = if text.len() > LENGTH_MAX {
@@ -39,11 +42,7 @@ pub fn verify_all(
 }
 
 /// Bisects until the bad ones are alone: honest ones beside them still pass.
-fn settle(
-    parsed: &[(usize, Parsed)],
-    now: Timestamp,
-    verdicts: &mut [Result<Permit, Unusable>],
-) {
+fn settle(parsed: &[(usize, Parsed)], now: Timestamp, verdicts: &mut [Result<Permit, Unusable>]) {
     match parsed {
         [] => {}
         [(at, one)] => verdicts[*at] = strict(one, now),
@@ -111,18 +110,35 @@ mod tests {
     fn a_batch_says_what_single_verification_says_wherever_the_bad_ones_stand() {
         let (key, trusted) = keys();
         let now = Timestamp::from_secs(1_001);
-        for bad in [vec![], vec![0], vec![31], vec![5, 6, 20], (0..32).collect::<Vec<_>>()] {
+        for bad in [
+            vec![],
+            vec![0],
+            vec![31],
+            vec![5, 6, 20],
+            (0..32).collect::<Vec<_>>(),
+        ] {
             let mut all = texts(&key, 32);
             for at in &bad {
                 let other = texts(&key, 40)[39].clone();
                 // A signature that belongs to another message.
                 let (head, tail) = all[*at].split_at(40);
-                all[*at] = format!("{head}{}", if tail == &other[40..] { "" } else { &other[40..] });
+                all[*at] = format!(
+                    "{head}{}",
+                    if tail == &other[40..] {
+                        ""
+                    } else {
+                        &other[40..]
+                    }
+                );
             }
             let borrowed: Vec<_> = all.iter().map(String::as_str).collect();
             let together = verify_all(&trusted, &borrowed, now);
             for (at, verdict) in together.iter().enumerate() {
-                assert_eq!(*verdict, Permit::verify(&trusted, &all[at], now), "{at} with {bad:?} bad");
+                assert_eq!(
+                    *verdict,
+                    Permit::verify(&trusted, &all[at], now),
+                    "{at} with {bad:?} bad"
+                );
                 assert_eq!(verdict.is_err(), bad.contains(&at), "{at} with {bad:?} bad");
             }
         }

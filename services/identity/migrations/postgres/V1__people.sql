@@ -45,10 +45,15 @@ CREATE TABLE room_bucket_region (
 -- A person appears at most once in a group. Buckets are locked FOR SHARE in key order before anybody is stamped, so
 -- that whoever closes or counts a bucket (FOR UPDATE) sees everybody in it. People are inserted in key order, so that
 -- two groups with the same people cannot wait for each other. A group of known people writes nothing.
+--
+-- Every lookup is a subquery of its own row, and never a join that the planner may turn round: with figures from
+-- before the rush, when the table was empty, it would read the whole table for every group.
 CREATE FUNCTION stamp_places(
     campaigns text[], people bytea[], cohorts text[], regions text[], tickets bytea[], callers text[]
 ) RETURNS TABLE (at bigint, o_cohort text, o_region text, o_serial bigint, o_bucket integer, o_ticket bytea)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off
+AS $$
 DECLARE
     rooms  bigint;
     locked bigint;
@@ -56,8 +61,8 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
     IF EXISTS (
         SELECT FROM unnest(campaigns, people) AS asked (campaign, person)
-        WHERE NOT EXISTS (
-            SELECT FROM place p WHERE p.campaign = asked.campaign AND p.person = asked.person)
+        WHERE (SELECT true FROM place p
+               WHERE p.campaign = asked.campaign AND p.person = asked.person) IS NULL
     ) THEN
         INSERT INTO room_bucket (campaign, cohort, id)
             SELECT DISTINCT asked.campaign, asked.cohort, 0
@@ -92,9 +97,13 @@ BEGIN
             ON CONFLICT DO NOTHING;
     END IF;
     RETURN QUERY
-        SELECT asked.at, p.cohort, p.region, p.serial, p.bucket, p.ticket
+        SELECT asked.at, found.cohort, found.region, found.serial, found.bucket, found.ticket
         FROM unnest(campaigns, people) WITH ORDINALITY AS asked (campaign, person, at)
-        JOIN place p ON p.campaign = asked.campaign AND p.person = asked.person;
+        CROSS JOIN LATERAL (
+            SELECT p.cohort, p.region, p.serial, p.bucket, p.ticket FROM place p
+            WHERE p.campaign = asked.campaign AND p.person = asked.person
+            OFFSET 0 -- keeps it a subquery
+        ) AS found;
 END
 $$;
 

@@ -85,15 +85,25 @@ impl KeySet {
 
     /// Reads a file. Blocks.
     pub fn read(path: &Path) -> Result<Self, Fault> {
-        let unreadable = |source| Fault::Unreadable { path: path.to_owned(), source };
+        let unreadable = |source| Fault::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
         if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
-            return Err(Fault::TooLarge { path: path.to_owned() });
+            return Err(Fault::TooLarge {
+                path: path.to_owned(),
+            });
         }
         let text = std::fs::read(path).map_err(unreadable)?;
-        let document: Document = serde_json::from_slice(&text)
-            .map_err(|source| Fault::Malformed { path: path.to_owned(), source })?;
+        let document: Document =
+            serde_json::from_slice(&text).map_err(|source| Fault::Malformed {
+                path: path.to_owned(),
+                source,
+            })?;
         if document.keys.len() > KEYS_MAX {
-            return Err(Fault::TooLarge { path: path.to_owned() });
+            return Err(Fault::TooLarge {
+                path: path.to_owned(),
+            });
         }
         let keys: Vec<_> = document
             .keys
@@ -102,13 +112,17 @@ impl KeySet {
             .filter_map(|key| pin(&key))
             .collect();
         if keys.is_empty() {
-            return Err(Fault::Empty { path: path.to_owned() });
+            return Err(Fault::Empty {
+                path: path.to_owned(),
+            });
         }
         let alike = |(at, key): (usize, &PinnedKey)| {
             key.id.is_none() && keys.len() > 1 || keys[..at].iter().any(|other| other.id == key.id)
         };
         if keys.iter().enumerate().any(alike) {
-            return Err(Fault::Ambiguous { path: path.to_owned() });
+            return Err(Fault::Ambiguous {
+                path: path.to_owned(),
+            });
         }
         Ok(Self(keys))
     }
@@ -124,7 +138,10 @@ impl KeySet {
 }
 
 /// A key we can use, with the algorithm that its kind and its `alg` agree on.
-#[expect(clippy::wildcard_enum_match_arm, reason = "kinds of keys that are not named are never used")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of keys that are not named are never used"
+)]
 fn pin(key: &Jwk) -> Option<PinnedKey> {
     let algorithm = match &key.algorithm {
         AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
@@ -133,20 +150,31 @@ fn pin(key: &Jwk) -> Option<PinnedKey> {
         AlgorithmParameters::EllipticCurve(point) if point.curve == EllipticCurve::P256 => {
             (length(&point.x)? == 32 && length(&point.y)? == 32).then_some(Algorithm::ES256)?
         }
-        AlgorithmParameters::RSA(rsa) => {
-            (RSA_BYTES_MIN..=RSA_BYTES_MAX).contains(&length(&rsa.n)?).then_some(Algorithm::RS256)?
-        }
+        AlgorithmParameters::RSA(rsa) => (RSA_BYTES_MIN..=RSA_BYTES_MAX)
+            .contains(&length(&rsa.n)?)
+            .then_some(Algorithm::RS256)?,
         // Symmetric keys above all: whoever can verify with one can sign.
         _ => return None,
     };
-    if key.common.key_algorithm.is_some_and(|named| named != algorithm.into()) {
+    if key
+        .common
+        .key_algorithm
+        .is_some_and(|named| named != algorithm.into())
+    {
         return None;
     }
-    if !matches!(key.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+    if !matches!(
+        key.common.public_key_use,
+        None | Some(PublicKeyUse::Signature)
+    ) {
         return None;
     }
     let id = key.common.key_id.clone();
-    Some(PinnedKey { id, algorithm, key: DecodingKey::from_jwk(key).ok()? })
+    Some(PinnedKey {
+        id,
+        algorithm,
+        key: DecodingKey::from_jwk(key).ok()?,
+    })
 }
 
 fn length(base64: &str) -> Option<usize> {

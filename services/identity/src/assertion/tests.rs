@@ -22,12 +22,23 @@ fn world() -> World {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let provider = development::Provider::load_or_create(folder.path()).expect("writable");
     let verifier = verifier(development::ISSUER, provider.jwks_file());
-    World { folder, provider, verifier }
+    World {
+        folder,
+        provider,
+        verifier,
+    }
 }
 
 fn verifier(issuer: &str, jwks: &Path) -> Verifier {
     let keys = KeySet::follow(jwks).expect("a key set");
-    Verifier::new(vec![Provider { issuer: issuer.to_owned(), keys }], "doseline", MAX_AGE)
+    Verifier::new(
+        vec![Provider {
+            issuer: issuer.to_owned(),
+            keys,
+        }],
+        "doseline",
+        MAX_AGE,
+    )
 }
 
 fn claims() -> Value {
@@ -55,7 +66,9 @@ fn part(value: &Value) -> String {
 
 impl World {
     fn judge(&self, claims: &Value) -> Result<(), Rejected> {
-        self.verifier.verify(&self.provider.sign_claims(claims), NOON).map(|_| ())
+        self.verifier
+            .verify(&self.provider.sign_claims(claims), NOON)
+            .map(|_| ())
     }
 }
 
@@ -63,11 +76,19 @@ impl World {
 fn a_good_assertion_names_person_and_birth_date_and_never_prints() {
     let world = world();
     let born = jiff::civil::date(1965, 2, 28);
-    let text = world.provider.sign("ci-0001", born, "doseline", NOON, Duration::from_secs(300));
+    let text = world
+        .provider
+        .sign("ci-0001", born, "doseline", NOON, Duration::from_secs(300));
     let assertion = world.verifier.verify(&text, NOON).expect("believed");
-    assert_eq!((assertion.subject.as_str(), assertion.born), ("ci-0001", born));
+    assert_eq!(
+        (assertion.subject.as_str(), assertion.born),
+        ("ci-0001", born)
+    );
     assert_eq!(format!("{assertion:?}"), "[redacted]");
-    assert_eq!(world.judge(&with("aud", json!(["other", "doseline"]))), Ok(()));
+    assert_eq!(
+        world.judge(&with("aud", json!(["other", "doseline"]))),
+        Ok(())
+    );
     assert_eq!(world.judge(&with("exp", json!(NOW as f64 + 300.5))), Ok(()));
 }
 
@@ -75,8 +96,17 @@ fn a_good_assertion_names_person_and_birth_date_and_never_prints() {
 fn an_assertion_for_others_or_by_others_is_nothing() {
     let world = world();
     for (claims, expected) in [
-        (with("iss", json!("https://elsewhere.example")), Rejected::Issuer),
-        (with("iss", json!("HTTPS://IDENTITY.DOSELINE.INVALID/development")), Rejected::Issuer),
+        (
+            with("iss", json!("https://elsewhere.example")),
+            Rejected::Issuer,
+        ),
+        (
+            with(
+                "iss",
+                json!("HTTPS://IDENTITY.DOSELINE.INVALID/development"),
+            ),
+            Rejected::Issuer,
+        ),
         (with("aud", json!("doseline-test")), Rejected::Audience),
         (with("aud", json!(["a", "b"])), Rejected::Audience),
         (with("aud", json!([])), Rejected::Audience),
@@ -89,21 +119,63 @@ fn an_assertion_for_others_or_by_others_is_nothing() {
 fn every_claim_is_needed_and_must_make_sense() {
     let world = world();
     for name in ["iss", "aud", "exp", "sub", "birthdate"] {
-        assert_eq!(world.judge(&without(name)), Err(Rejected::Claims), "without {name}");
-        assert_eq!(world.judge(&with(name, Value::Null)), Err(Rejected::Claims), "{name} null");
-        assert_eq!(world.judge(&with(name, json!({}))), Err(Rejected::Claims), "{name} an object");
+        assert_eq!(
+            world.judge(&without(name)),
+            Err(Rejected::Claims),
+            "without {name}"
+        );
+        assert_eq!(
+            world.judge(&with(name, Value::Null)),
+            Err(Rejected::Claims),
+            "{name} null"
+        );
+        assert_eq!(
+            world.judge(&with(name, json!({}))),
+            Err(Rejected::Claims),
+            "{name} an object"
+        );
     }
-    for birthdate in
-        ["", "1965", "0000-02-28", "1965-2-28", "1965-02-30", "65-02-28", "1965-02-28T00:00", "+965-02-28", "1899-12-31"]
-    {
-        assert_eq!(world.judge(&with("birthdate", json!(birthdate))), Err(Rejected::Claims), "{birthdate}");
+    for birthdate in [
+        "",
+        "1965",
+        "0000-02-28",
+        "1965-2-28",
+        "1965-02-30",
+        "65-02-28",
+        "1965-02-28T00:00",
+        "+965-02-28",
+        "1899-12-31",
+    ] {
+        assert_eq!(
+            world.judge(&with("birthdate", json!(birthdate))),
+            Err(Rejected::Claims),
+            "{birthdate}"
+        );
     }
-    for subject in [String::new(), "x".repeat(256), "a\nb".to_owned(), "a\0".to_owned()] {
-        assert_eq!(world.judge(&with("sub", json!(subject))), Err(Rejected::Claims));
+    for subject in [
+        String::new(),
+        "x".repeat(256),
+        "a\nb".to_owned(),
+        "a\0".to_owned(),
+    ] {
+        assert_eq!(
+            world.judge(&with("sub", json!(subject))),
+            Err(Rejected::Claims)
+        );
     }
-    for time in [json!("1626000300"), json!(-1), json!(1e300), json!(i64::MAX), json!(u64::MAX)] {
+    for time in [
+        json!("1626000300"),
+        json!(-1),
+        json!(1e300),
+        json!(i64::MAX),
+        json!(u64::MAX),
+    ] {
         for name in ["exp", "iat", "nbf"] {
-            assert_eq!(world.judge(&with(name, time.clone())), Err(Rejected::Claims), "{name} {time}");
+            assert_eq!(
+                world.judge(&with(name, time.clone())),
+                Err(Rejected::Claims),
+                "{name} {time}"
+            );
         }
     }
 }
@@ -125,7 +197,10 @@ fn times_are_judged_by_our_clock_to_the_second() {
         (with("iat", json!(NOW + skew)), Ok(())),
         (with("iat", json!(NOW + skew + 1)), Err(Rejected::NotYet)),
         (with("iat", json!(NOW - 600 - skew)), Ok(())),
-        (with("iat", json!(NOW - 600 - skew - 1)), Err(Rejected::Expired)),
+        (
+            with("iat", json!(NOW - 600 - skew - 1)),
+            Err(Rejected::Expired),
+        ),
         (with("iat", json!(NOW + 300)), Err(Rejected::NotYet)),
         (without("iat"), Ok(())),
     ] {
@@ -133,10 +208,18 @@ fn times_are_judged_by_our_clock_to_the_second() {
     }
     let mut long = without("iat");
     long["exp"] = json!(NOW + 600 + skew + 1);
-    assert_eq!(world.judge(&long), Err(Rejected::Claims), "an unknown age with a long life");
+    assert_eq!(
+        world.judge(&long),
+        Err(Rejected::Claims),
+        "an unknown age with a long life"
+    );
     let mut backwards = with("iat", json!(NOW + 20));
     backwards["exp"] = json!(NOW + 10);
-    assert_eq!(world.judge(&backwards), Err(Rejected::Claims), "over before it began");
+    assert_eq!(
+        world.judge(&backwards),
+        Err(Rejected::Claims),
+        "over before it began"
+    );
 }
 
 #[test]
@@ -150,13 +233,21 @@ fn no_algorithm_but_the_keys_own_is_believed() {
         format!("{header}.{}.", part(&claims()))
     };
     for alg in ["none", "None", "NONE", "nOnE", "", "EdDSA", "HS256"] {
-        assert!(world.verifier.verify(&none(alg), NOON).is_err(), "alg {alg}");
+        assert!(
+            world.verifier.verify(&none(alg), NOON).is_err(),
+            "alg {alg}"
+        );
     }
     // The public key as an HMAC secret, in every form it is seen in.
-    for secret in [public_bytes.as_slice(), public.as_bytes(), world.provider.jwks().as_bytes()] {
+    for secret in [
+        public_bytes.as_slice(),
+        public.as_bytes(),
+        world.provider.jwks().as_bytes(),
+    ] {
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some("development".to_owned());
-        let text = jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(secret)).expect("signed");
+        let text = jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(secret))
+            .expect("signed");
         assert_eq!(world.verifier.verify(&text, NOON), Err(Rejected::Signature));
     }
     // A header that names another algorithm over a signature that would hold.
@@ -164,7 +255,10 @@ fn no_algorithm_but_the_keys_own_is_believed() {
     let rest = good.split_once('.').expect("a dot").1;
     for alg in ["ES256", "RS256", "PS256", "HS256"] {
         let header = part(&json!({ "alg": alg, "kid": "development" }));
-        assert_eq!(world.verifier.verify(&format!("{header}.{rest}"), NOON), Err(Rejected::Signature));
+        assert_eq!(
+            world.verifier.verify(&format!("{header}.{rest}"), NOON),
+            Err(Rejected::Signature)
+        );
     }
 }
 
@@ -174,19 +268,32 @@ fn a_key_comes_from_the_key_set_and_nowhere_else() {
     let other_folder = tempfile::tempdir().expect("a temporary folder");
     let other = development::Provider::load_or_create(other_folder.path()).expect("writable");
     // The same key id, another key.
-    assert_eq!(world.verifier.verify(&other.sign_claims(&claims()), NOON), Err(Rejected::Signature));
+    assert_eq!(
+        world.verifier.verify(&other.sign_claims(&claims()), NOON),
+        Err(Rejected::Signature)
+    );
     let signed = |header: Value| {
         let text = format!("{}.{}", part(&header), part(&claims()));
-        let (_, rest) = other.sign_claims(&claims()).rsplit_once('.').map(|(a, b)| (a.len(), b.to_owned())).expect("dots");
+        let (_, rest) = other
+            .sign_claims(&claims())
+            .rsplit_once('.')
+            .map(|(a, b)| (a.len(), b.to_owned()))
+            .expect("dots");
         format!("{text}.{rest}")
     };
     let unknown = signed(json!({ "alg": "EdDSA", "kid": "../../development" }));
     assert_eq!(world.verifier.verify(&unknown, NOON), Err(Rejected::Key));
     let jwks: Value = serde_json::from_str(&other.jwks()).expect("JSON");
     let carried = signed(json!({ "alg": "EdDSA", "kid": "development", "jwk": jwks["keys"][0] }));
-    assert_eq!(world.verifier.verify(&carried, NOON), Err(Rejected::Signature));
+    assert_eq!(
+        world.verifier.verify(&carried, NOON),
+        Err(Rejected::Signature)
+    );
     let critical = signed(json!({ "alg": "EdDSA", "kid": "development", "crit": ["exp"] }));
-    assert_eq!(world.verifier.verify(&critical, NOON), Err(Rejected::Malformed));
+    assert_eq!(
+        world.verifier.verify(&critical, NOON),
+        Err(Rejected::Malformed)
+    );
 }
 
 #[test]
@@ -197,8 +304,13 @@ fn a_flipped_bit_anywhere_spoils_it() {
         for bit in 0..7 {
             let mut bytes = good.clone().into_bytes();
             bytes[at] ^= 1 << bit;
-            let Ok(text) = String::from_utf8(bytes) else { continue };
-            assert!(world.verifier.verify(&text, NOON).is_err(), "bit {bit} of byte {at}");
+            let Ok(text) = String::from_utf8(bytes) else {
+                continue;
+            };
+            assert!(
+                world.verifier.verify(&text, NOON).is_err(),
+                "bit {bit} of byte {at}"
+            );
         }
     }
 }
@@ -208,12 +320,26 @@ fn a_piece_of_it_and_a_flood_of_it_are_nothing() {
     let world = world();
     let good = world.provider.sign_claims(&claims());
     for length in 0..good.len() {
-        assert!(world.verifier.verify(&good[..length], NOON).is_err(), "the first {length} bytes");
+        assert!(
+            world.verifier.verify(&good[..length], NOON).is_err(),
+            "the first {length} bytes"
+        );
     }
-    for text in ["", ".", "..", "...", "a.b.c", &format!("{good}."), &format!(".{good}"), &format!("{good}=")] {
+    for text in [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        &format!("{good}."),
+        &format!(".{good}"),
+        &format!("{good}="),
+    ] {
         assert!(world.verifier.verify(text, NOON).is_err(), "{text:?}");
     }
-    let long = world.provider.sign_claims(&with("padding", json!("x".repeat(LENGTH_MAX))));
+    let long = world
+        .provider
+        .sign_claims(&with("padding", json!("x".repeat(LENGTH_MAX))));
     assert_eq!(world.verifier.verify(&long, NOON), Err(Rejected::Malformed));
     let twice = good.replacen('.', &format!(".{}", B64.encode("{}")), 1);
     assert!(world.verifier.verify(&twice, NOON).is_err());
@@ -228,11 +354,15 @@ fn es256_and_rs256_are_believed_with_their_own_keys() {
     let ec = EncodingKey::from_ec_pem(ec.serialize_pem().as_bytes()).expect("a key");
     let rsa = EncodingKey::from_rsa_pem(rsa.serialize_pem().as_bytes()).expect("a key");
     let jwk = |key: &EncodingKey, algorithm, id: &str| {
-        let mut jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(key, algorithm).expect("a public key");
+        let mut jwk =
+            jsonwebtoken::jwk::Jwk::from_encoding_key(key, algorithm).expect("a public key");
         jwk.common.key_id = Some(id.to_owned());
         serde_json::to_value(jwk).expect("JSON")
     };
-    let (ec_jwk, rsa_jwk) = (jwk(&ec, Algorithm::ES256, "ec"), jwk(&rsa, Algorithm::RS256, "rsa"));
+    let (ec_jwk, rsa_jwk) = (
+        jwk(&ec, Algorithm::ES256, "ec"),
+        jwk(&rsa, Algorithm::RS256, "rsa"),
+    );
     let symmetric = json!({ "kty": "oct", "k": B64.encode([7; 32]), "kid": "oct" });
     let set = json!({ "keys": [ec_jwk, rsa_jwk, symmetric, { "kty": "future" }] });
     std::fs::write(&path, set.to_string()).expect("writable");
@@ -246,11 +376,26 @@ fn es256_and_rs256_are_believed_with_their_own_keys() {
     assert_eq!(judge(Algorithm::ES256, "ec", &ec), Ok(()));
     assert_eq!(judge(Algorithm::RS256, "rsa", &rsa), Ok(()));
     // Crossed ids, another padding of the same key, and the symmetric key of the set.
-    assert_eq!(judge(Algorithm::ES256, "rsa", &ec), Err(Rejected::Signature));
-    assert_eq!(judge(Algorithm::RS256, "ec", &rsa), Err(Rejected::Signature));
-    assert_eq!(judge(Algorithm::PS256, "rsa", &rsa), Err(Rejected::Signature));
-    assert_eq!(judge(Algorithm::RS512, "rsa", &rsa), Err(Rejected::Signature));
-    assert_eq!(judge(Algorithm::HS256, "oct", &EncodingKey::from_secret(&[7; 32])), Err(Rejected::Key));
+    assert_eq!(
+        judge(Algorithm::ES256, "rsa", &ec),
+        Err(Rejected::Signature)
+    );
+    assert_eq!(
+        judge(Algorithm::RS256, "ec", &rsa),
+        Err(Rejected::Signature)
+    );
+    assert_eq!(
+        judge(Algorithm::PS256, "rsa", &rsa),
+        Err(Rejected::Signature)
+    );
+    assert_eq!(
+        judge(Algorithm::RS512, "rsa", &rsa),
+        Err(Rejected::Signature)
+    );
+    assert_eq!(
+        judge(Algorithm::HS256, "oct", &EncodingKey::from_secret(&[7; 32])),
+        Err(Rejected::Key)
+    );
 }
 
 #[test]
@@ -264,7 +409,13 @@ fn a_new_key_set_counts_and_a_bad_one_does_not() {
         std::fs::write(&next, text).expect("writable");
         std::fs::rename(&next, &path).expect("same folder");
     };
-    for bad in ["", "{", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
+    for bad in [
+        "",
+        "{",
+        "{}",
+        r#"{"keys":[]}"#,
+        r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#,
+    ] {
         write(bad);
         assert!(!keys.check(), "{bad}");
         assert_eq!(world.judge(&claims()), Ok(()), "the old keys stay in force");
@@ -273,8 +424,17 @@ fn a_new_key_set_counts_and_a_bad_one_does_not() {
     let other = development::Provider::load_or_create(other_folder.path()).expect("writable");
     write(&other.jwks());
     assert!(keys.check());
-    assert_eq!(world.judge(&claims()), Err(Rejected::Signature), "the old key is out of force");
-    assert!(world.verifier.verify(&other.sign_claims(&claims()), NOON).is_ok());
+    assert_eq!(
+        world.judge(&claims()),
+        Err(Rejected::Signature),
+        "the old key is out of force"
+    );
+    assert!(
+        world
+            .verifier
+            .verify(&other.sign_claims(&claims()), NOON)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -287,15 +447,27 @@ fn key_sets_that_are_weak_or_ambiguous_are_refused_at_the_start() {
     };
     let ed = |kid: Value| json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": B64.encode([3; 32]) });
     assert!(open(json!({ "keys": [ed(json!("a"))] })).is_ok());
-    assert!(open(json!({ "keys": [ed(Value::Null)] })).is_ok(), "one key needs no id");
-    assert!(matches!(open(json!({ "keys": [ed(json!("a")), ed(json!("a"))] })), Err(jwks::Fault::Ambiguous { .. })));
-    assert!(matches!(open(json!({ "keys": [ed(json!("a")), ed(Value::Null)] })), Err(jwks::Fault::Ambiguous { .. })));
+    assert!(
+        open(json!({ "keys": [ed(Value::Null)] })).is_ok(),
+        "one key needs no id"
+    );
+    assert!(matches!(
+        open(json!({ "keys": [ed(json!("a")), ed(json!("a"))] })),
+        Err(jwks::Fault::Ambiguous { .. })
+    ));
+    assert!(matches!(
+        open(json!({ "keys": [ed(json!("a")), ed(Value::Null)] })),
+        Err(jwks::Fault::Ambiguous { .. })
+    ));
     let mut encryption = ed(json!("a"));
     encryption["use"] = json!("enc");
     let mut mismatch = ed(json!("a"));
     mismatch["alg"] = json!("HS256");
     let short_rsa = json!({ "kty": "RSA", "kid": "r", "n": B64.encode([0x81; 128]), "e": "AQAB" });
     for useless in [encryption, mismatch, short_rsa] {
-        assert!(matches!(open(json!({ "keys": [useless] })), Err(jwks::Fault::Empty { .. })));
+        assert!(matches!(
+            open(json!({ "keys": [useless] })),
+            Err(jwks::Fault::Empty { .. })
+        ));
     }
 }

@@ -37,14 +37,18 @@ async fn versions_rise_by_one_and_an_unchanged_document_keeps_its_own() {
     let mut changed = document();
     changed["permit_ttl_secs"] = json!(7200);
     assert_eq!(applied(&keyspace, &changed).await, Ok(2));
-    let stored = get(&keyspace, &"kr-2021".parse().expect("slug")).await.expect("applied");
+    let stored = get(&keyspace, &"kr-2021".parse().expect("slug"))
+        .await
+        .expect("applied");
     assert_eq!((stored.version, stored.permit_ttl_secs), (2, 7_200));
 
     // What was read may be sent back, but not when somebody else was faster.
     let mut read = serde_json::to_value(&stored).expect("JSON");
     assert_eq!(applied(&keyspace, &read).await, Ok(2));
     read["version"] = json!(1);
-    let refused = applied(&keyspace, &read).await.expect_err("not the version in force");
+    let refused = applied(&keyspace, &read)
+        .await
+        .expect_err("not the version in force");
     assert_eq!(refused.violations[0].0, "document.version");
 }
 
@@ -53,7 +57,9 @@ async fn checking_only_changes_nothing() {
     let keyspace = keyspace();
     let text = document().to_string();
     assert_eq!(apply(&keyspace, &text, true).await, Ok(0));
-    let unknown = get(&keyspace, &"kr-2021".parse().expect("slug")).await.expect_err("nothing there");
+    let unknown = get(&keyspace, &"kr-2021".parse().expect("slug"))
+        .await
+        .expect_err("nothing there");
     assert_eq!(unknown.refusal, Refusal::CampaignUnknown);
 }
 
@@ -65,16 +71,34 @@ async fn everything_wrong_is_told_at_once_by_field() {
     bad["permit_ttl_secs"] = json!(1);
     bad["cohorts"][0]["born_to"] = json!("1900-01-01");
     let refused = applied(&keyspace, &bad).await.expect_err("three mistakes");
-    let fields: Vec<_> = refused.violations.iter().map(|(field, _)| field.as_str()).collect();
-    for field in ["document.time_zone", "document.permit_ttl_secs", "document.cohorts[0].born_from"] {
+    let fields: Vec<_> = refused
+        .violations
+        .iter()
+        .map(|(field, _)| field.as_str())
+        .collect();
+    for field in [
+        "document.time_zone",
+        "document.permit_ttl_secs",
+        "document.cohorts[0].born_from",
+    ] {
         assert!(fields.contains(&field), "{field} is not in {fields:?}");
     }
     for (text, field) in [
         (String::new(), "document"),
         ("[]".to_owned(), "document"),
         (format!("{} {{}}", document()), "document"),
-        (document().to_string().replace("\"1962-01-01\"", "\"1962-13-01\""), "document.cohorts[0].born_from"),
-        (document().to_string().replace("permit_ttl_secs", "permit_ttl"), "document.permit_ttl"),
+        (
+            document()
+                .to_string()
+                .replace("\"1962-01-01\"", "\"1962-13-01\""),
+            "document.cohorts[0].born_from",
+        ),
+        (
+            document()
+                .to_string()
+                .replace("permit_ttl_secs", "permit_ttl"),
+            "document.permit_ttl",
+        ),
         (" ".repeat(DOCUMENT_BYTES_MAX + 1), "document"),
     ] {
         let refused = apply(&keyspace, &text, false).await.expect_err("malformed");
@@ -110,17 +134,46 @@ async fn a_document_that_cannot_be_followed_leaves_the_one_before_in_force() {
     assert!(campaigns.get(&id).is_none());
 
     let listing = async |text: String| {
-        keyspace.put(format!("{PREFIX}{id}"), text).await.expect("written");
+        keyspace
+            .put(format!("{PREFIX}{id}"), text)
+            .await
+            .expect("written");
         let entries = keyspace.list(PREFIX).await.expect("listed");
-        entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect()
+        entries
+            .into_iter()
+            .map(|entry| (entry.key.clone(), entry))
+            .collect()
     };
     campaigns.take(&listing(document().to_string()).await);
-    assert_eq!(campaigns.get(&id).expect("in force").campaign.permit_ttl_secs, 3_600);
+    assert_eq!(
+        campaigns
+            .get(&id)
+            .expect("in force")
+            .campaign
+            .permit_ttl_secs,
+        3_600
+    );
     let misplaced = document().to_string().replace("kr-2021\"", "kr-2022\"");
-    for bad in ["{".to_owned(), document().to_string().replace("Asia/Seoul", "Asia/Atlantis"), misplaced] {
+    for bad in [
+        "{".to_owned(),
+        document()
+            .to_string()
+            .replace("Asia/Seoul", "Asia/Atlantis"),
+        misplaced,
+    ] {
         campaigns.take(&listing(bad).await);
-        assert_eq!(campaigns.get(&id).expect("still in force").campaign.time_zone, "Asia/Seoul");
+        assert_eq!(
+            campaigns
+                .get(&id)
+                .expect("still in force")
+                .campaign
+                .time_zone,
+            "Asia/Seoul"
+        );
     }
     campaigns.take(&BTreeMap::new());
-    assert!(campaigns.get(&id).is_none(), "a campaign that was removed is gone");
+    assert!(
+        campaigns.get(&id).is_none(),
+        "a campaign that was removed is gone"
+    );
 }

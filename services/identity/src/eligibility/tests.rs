@@ -45,7 +45,11 @@ fn a_cohort_takes_its_first_and_last_birth_date_and_no_day_more() {
         ("1972-01-01", Err(Refusal::NotEligible)),
         ("2021-08-02", Err(Refusal::NotEligible)),
     ] {
-        assert_eq!(ask(born, DURING), expected.map(str::to_owned), "born {born}");
+        assert_eq!(
+            ask(born, DURING),
+            expected.map(str::to_owned),
+            "born {born}"
+        );
     }
 }
 
@@ -59,26 +63,47 @@ fn the_29th_of_february_is_a_day_of_its_own() {
         assert_eq!(ask(born, DURING), expected, "born {born}");
     }
     // Also as a first day of permits.
-    assert_eq!(ask("1996-02-29", "2020-02-28T23:59:59+09:00"), Err(Refusal::NotEligible));
-    assert_eq!(ask("1996-02-29", "2020-02-29T00:00:00+09:00"), Ok("leap".to_owned()));
+    assert_eq!(
+        ask("1996-02-29", "2020-02-28T23:59:59+09:00"),
+        Err(Refusal::NotEligible)
+    );
+    assert_eq!(
+        ask("1996-02-29", "2020-02-29T00:00:00+09:00"),
+        Ok("leap".to_owned())
+    );
 }
 
 #[test]
 fn permits_begin_at_midnight_of_the_campaigns_zone() {
     let ok = || Ok("55-59".to_owned());
-    assert_eq!(ask("1962-01-01", "2021-07-07T23:59:59.999999+09:00"), Err(Refusal::NotEligible));
+    assert_eq!(
+        ask("1962-01-01", "2021-07-07T23:59:59.999999+09:00"),
+        Err(Refusal::NotEligible)
+    );
     assert_eq!(ask("1962-01-01", "2021-07-08T00:00:00+09:00"), ok());
     // The same midnight told by other clocks: it is still the 7th in London, already the 8th in Auckland.
     assert_eq!(ask("1962-01-01", "2021-07-07T15:00:00Z"), ok());
-    assert_eq!(ask("1962-01-01", "2021-07-08T02:59:59+12:00"), Err(Refusal::NotEligible));
+    assert_eq!(
+        ask("1962-01-01", "2021-07-08T02:59:59+12:00"),
+        Err(Refusal::NotEligible)
+    );
 }
 
 #[test]
 fn the_campaign_ends_with_the_last_appointments_day_and_the_year() {
-    assert_eq!(ask("1962-01-01", "2021-12-31T23:59:59.999999+09:00"), Ok("55-59".to_owned()));
-    assert_eq!(ask("1962-01-01", "2022-01-01T00:00:00+09:00"), Err(Refusal::CampaignEnded));
+    assert_eq!(
+        ask("1962-01-01", "2021-12-31T23:59:59.999999+09:00"),
+        Ok("55-59".to_owned())
+    );
+    assert_eq!(
+        ask("1962-01-01", "2022-01-01T00:00:00+09:00"),
+        Err(Refusal::CampaignEnded)
+    );
     // Who was never eligible hears that it is over, too: the birth date tells nothing any more.
-    assert_eq!(ask("2000-01-01", "2022-01-01T00:00:00+09:00"), Err(Refusal::CampaignEnded));
+    assert_eq!(
+        ask("2000-01-01", "2022-01-01T00:00:00+09:00"),
+        Err(Refusal::CampaignEnded)
+    );
 }
 
 #[test]
@@ -91,7 +116,10 @@ fn the_end_is_the_instant_from_which_permits_are_refused() {
     let born = "1962-01-01".parse().expect("a date");
     let before = Timestamp::from_micros(end.as_micros() - 1);
     assert!(cohort(&campaign, &zone, born, before).is_ok());
-    assert_eq!(cohort(&campaign, &zone, born, end), Err(Refusal::CampaignEnded));
+    assert_eq!(
+        cohort(&campaign, &zone, born, end),
+        Err(Refusal::CampaignEnded)
+    );
 }
 
 #[test]

@@ -44,11 +44,15 @@ pub(crate) struct NoPlace;
 /// Queues an ask and waits for its answer; a full queue sheds.
 pub(crate) async fn ask(queue: &mpsc::Sender<Ask>, stamp: Stamp) -> Result<Placed, Fault> {
     let (reply, answer) = oneshot::channel();
-    queue.try_send(Ask { stamp, reply }).map_err(|refused| match refused {
-        mpsc::error::TrySendError::Full(_) => Fault::Overloaded,
-        mpsc::error::TrySendError::Closed(_) => Fault::unavailable("the writer has stopped"),
-    })?;
-    answer.await.map_err(|_| Fault::unavailable("the writer has stopped"))?
+    queue
+        .try_send(Ask { stamp, reply })
+        .map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Fault::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Fault::unavailable("the writer has stopped"),
+        })?;
+    answer
+        .await
+        .map_err(|_| Fault::unavailable("the writer has stopped"))?
 }
 
 // === impl Group ===
@@ -130,7 +134,10 @@ mod tests {
             cohort: "h".parse().expect("slug"),
             region: "seoul".parse().expect("slug"),
             serial: Serial(1),
-            place: Place { bucket: 0, ticket: DrawTicket([person; 16]) },
+            place: Place {
+                bucket: 0,
+                ticket: DrawTicket([person; 16]),
+            },
         };
         group.answer(Ok(vec![placed(1), placed(2)]), &Metrics::unregistered());
         let got = |mut answer: oneshot::Receiver<Result<Placed, Fault>>| {
@@ -146,9 +153,15 @@ mod tests {
     fn a_failed_or_short_group_fails_for_everybody() {
         let (a, mut answer) = asked(1);
         Group::new(vec![a]).answer(Err("the disk is full".into()), &Metrics::unregistered());
-        assert!(matches!(answer.try_recv(), Ok(Err(Fault::Unavailable { .. }))));
+        assert!(matches!(
+            answer.try_recv(),
+            Ok(Err(Fault::Unavailable { .. }))
+        ));
         let (a, mut answer) = asked(1);
         Group::new(vec![a]).answer(Ok(Vec::new()), &Metrics::unregistered());
-        assert!(matches!(answer.try_recv(), Ok(Err(Fault::Unavailable { .. }))));
+        assert!(matches!(
+            answer.try_recv(),
+            Ok(Err(Fault::Unavailable { .. }))
+        ));
     }
 }

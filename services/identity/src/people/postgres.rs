@@ -72,7 +72,9 @@ impl PostgresPeople {
     ) -> Result<Self, Fault> {
         let unavailable = |source: BoxError| Fault::Unavailable { source };
         let connector = Connector::new(&settings, tasks).map_err(unavailable)?;
-        prepare(&connector, settings.single_copy).await.map_err(unavailable)?;
+        prepare(&connector, settings.single_copy)
+            .await
+            .map_err(unavailable)?;
         let mut writers = Vec::new();
         for _ in 0..settings.writers.max(1) {
             let (asks, queue) = mpsc::channel(QUEUE_DEPTH_MAX / settings.writers.max(1));
@@ -81,7 +83,12 @@ impl PostgresPeople {
             writers.push(asks);
         }
         let readers = pool(&connector).map_err(unavailable)?;
-        Ok(Self { writers, readers, clock, metrics })
+        Ok(Self {
+            writers,
+            readers,
+            clock,
+            metrics,
+        })
     }
 
     /// The same person always meets the same writer, so that two writers seldom wait for each other's rows.
@@ -104,7 +111,9 @@ impl PostgresPeople {
             )
             .await?;
         let person = person.as_bytes().as_slice();
-        let row = client.query_opt(&statement, &[&campaign.as_str(), &person]).await?;
+        let row = client
+            .query_opt(&statement, &[&campaign.as_str(), &person])
+            .await?;
         row.map(|row| {
             let columns = Columns {
                 cohort: row.try_get(0)?,
@@ -118,7 +127,11 @@ impl PostgresPeople {
         .transpose()
     }
 
-    async fn count(&self, campaign: &CampaignId, cohort: &CohortId) -> Result<BucketCount, BoxError> {
+    async fn count(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<BucketCount, BoxError> {
         let client = self.readers.get().await?;
         let rows = client
             .query(
@@ -126,11 +139,19 @@ impl PostgresPeople {
                 &[&campaign.as_str(), &cohort.as_str()],
             )
             .await?;
-        let mut count = BucketCount { id: 0, regions: std::collections::BTreeMap::new() };
+        let mut count = BucketCount {
+            id: 0,
+            regions: std::collections::BTreeMap::new(),
+        };
         for row in rows {
-            count.id = u32::try_from(row.try_get::<_, i32>(0)?).map_err(|_| Corrupt { what: "bucket" })?;
-            let region = row.try_get::<_, &str>(1)?.parse().map_err(|_| Corrupt { what: "region" })?;
-            let people = u64::try_from(row.try_get::<_, i64>(2)?).map_err(|_| Corrupt { what: "n" })?;
+            count.id =
+                u32::try_from(row.try_get::<_, i32>(0)?).map_err(|_| Corrupt { what: "bucket" })?;
+            let region = row
+                .try_get::<_, &str>(1)?
+                .parse()
+                .map_err(|_| Corrupt { what: "region" })?;
+            let people =
+                u64::try_from(row.try_get::<_, i64>(2)?).map_err(|_| Corrupt { what: "n" })?;
             count.regions.insert(region, people);
         }
         Ok(count)
@@ -146,7 +167,11 @@ impl People for PostgresPeople {
         outcome
     }
 
-    async fn place(&self, campaign: &CampaignId, person: PersonId) -> Result<Option<Placed>, Fault> {
+    async fn place(
+        &self,
+        campaign: &CampaignId,
+        person: PersonId,
+    ) -> Result<Option<Placed>, Fault> {
         let began = self.clock.monotonic();
         let outcome = self.read_place(campaign, person).await;
         self.metrics.store("place", self.clock.monotonic() - began);
@@ -160,33 +185,47 @@ impl People for PostgresPeople {
     ) -> Result<BucketCount, Fault> {
         let began = self.clock.monotonic();
         let outcome = self.count(campaign, cohort).await;
-        self.metrics.store("count_open_bucket", self.clock.monotonic() - began);
+        self.metrics
+            .store("count_open_bucket", self.clock.monotonic() - began);
         outcome.map_err(|source| Fault::Unavailable { source })
     }
 
     async fn check(&self) -> Result<(), Fault> {
         let client = self.readers.get().await.map_err(Fault::unavailable)?;
-        client.simple_query("SELECT 1").await.map(|_| ()).map_err(Fault::unavailable)
+        client
+            .simple_query("SELECT 1")
+            .await
+            .map(|_| ())
+            .map_err(Fault::unavailable)
     }
 }
 
 /// Schema and durability, before anything is believed of this database.
 async fn prepare(connector: &Connector, single_copy: bool) -> Result<(), BoxError> {
     let Session { mut client, .. } = connector.plain_session().await?;
-    let standbys: String =
-        client.query_one("SELECT current_setting('synchronous_standby_names')", &[]).await?.try_get(0)?;
+    let standbys: String = client
+        .query_one("SELECT current_setting('synchronous_standby_names')", &[])
+        .await?
+        .try_get(0)?;
     if standbys.is_empty() && !single_copy {
         return Err(SingleCopy.into());
     }
     // Held until this session ends.
-    client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
+    client
+        .execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK])
+        .await?;
     // A newer copy may have been here before us during a rolling upgrade: migrations only add.
-    migrations::migrations::runner().set_abort_missing(false).run_async(&mut client).await?;
+    migrations::migrations::runner()
+        .set_abort_missing(false)
+        .run_async(&mut client)
+        .await?;
     Ok(())
 }
 
 fn pool(connector: &Connector) -> Result<Pool, BoxError> {
-    let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let settings = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
     let manager = match connector.tls() {
         Some(tls) => Manager::from_config(connector.config().clone(), tls.clone(), settings),
         None => Manager::from_config(connector.config().clone(), tokio_postgres::NoTls, settings),

@@ -9,12 +9,15 @@ use async_trait::async_trait;
 use domain::{CampaignId, CohortId, PersonId};
 use runtime::tasks::{OnExit, Tasks};
 use runtime::{Clock, fields};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
+use self::rows::{insert, open_bucket, select};
 use super::group::{self, Ask, GROUP_MAX, Group, QUEUE_DEPTH_MAX};
-use super::{BoxError, BucketCount, Columns, Corrupt, Fault, People, Placed, Stamp};
+use super::{BoxError, BucketCount, Corrupt, Fault, People, Placed, Stamp};
 use crate::metrics::Metrics;
+
+mod rows;
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
@@ -22,9 +25,6 @@ mod migrations {
 
 /// Reads and counts are few; more waiting than this means that the disk is stuck.
 const ERRANDS_MAX: usize = 256;
-
-const SELECT: &str = "SELECT cohort, region, serial, bucket, ticket FROM place WHERE campaign = ?1 AND person = ?2";
-const OPEN_BUCKET: &str = "SELECT id FROM room_bucket WHERE campaign = ?1 AND cohort = ?2 AND state = 'OPEN'";
 
 /// The store's handle.
 pub struct SqlitePeople {
@@ -36,8 +36,16 @@ pub struct SqlitePeople {
 }
 
 enum Errand {
-    Place(CampaignId, PersonId, oneshot::Sender<Result<Option<Placed>, Fault>>),
-    Count(CampaignId, CohortId, oneshot::Sender<Result<BucketCount, Fault>>),
+    Place(
+        CampaignId,
+        PersonId,
+        oneshot::Sender<Result<Option<Placed>, Fault>>,
+    ),
+    Count(
+        CampaignId,
+        CohortId,
+        oneshot::Sender<Result<BucketCount, Fault>>,
+    ),
 }
 
 /// What the writer thread owns.
@@ -71,7 +79,13 @@ impl SqlitePeople {
         tasks
             .spawn_thread("people_writer", OnExit::StopProcess, move || writer.run())
             .map_err(Fault::unavailable)?;
-        Ok(Self { asks, errands, wake, clock, metrics })
+        Ok(Self {
+            asks,
+            errands,
+            wake,
+            clock,
+            metrics,
+        })
     }
 
     fn nudge(&self) {
@@ -84,9 +98,13 @@ impl SqlitePeople {
         errand: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Errand,
     ) -> Result<T, Fault> {
         let (reply, answer) = oneshot::channel();
-        self.errands.try_send(errand(reply)).map_err(|_| Fault::Overloaded)?;
+        self.errands
+            .try_send(errand(reply))
+            .map_err(|_| Fault::Overloaded)?;
         self.nudge();
-        answer.await.map_err(|_| Fault::unavailable("the writer has stopped"))?
+        answer
+            .await
+            .map_err(|_| Fault::unavailable("the writer has stopped"))?
     }
 }
 
@@ -108,9 +126,15 @@ impl People for SqlitePeople {
         outcome
     }
 
-    async fn place(&self, campaign: &CampaignId, person: PersonId) -> Result<Option<Placed>, Fault> {
+    async fn place(
+        &self,
+        campaign: &CampaignId,
+        person: PersonId,
+    ) -> Result<Option<Placed>, Fault> {
         let began = self.clock.monotonic();
-        let outcome = self.errand(|reply| Errand::Place(campaign.clone(), person, reply)).await;
+        let outcome = self
+            .errand(|reply| Errand::Place(campaign.clone(), person, reply))
+            .await;
         self.metrics.store("place", self.clock.monotonic() - began);
         outcome
     }
@@ -122,14 +146,19 @@ impl People for SqlitePeople {
     ) -> Result<BucketCount, Fault> {
         let began = self.clock.monotonic();
         let (campaign, cohort) = (campaign.clone(), cohort.clone());
-        let outcome = self.errand(|reply| Errand::Count(campaign, cohort, reply)).await;
-        self.metrics.store("count_open_bucket", self.clock.monotonic() - began);
+        let outcome = self
+            .errand(|reply| Errand::Count(campaign, cohort, reply))
+            .await;
+        self.metrics
+            .store("count_open_bucket", self.clock.monotonic() - began);
         outcome
     }
 
     async fn check(&self) -> Result<(), Fault> {
         let nobody: CampaignId = "check".parse().map_err(Fault::unavailable)?;
-        self.place(&nobody, PersonId::from_bytes([0; 16])).await.map(|_| ())
+        self.place(&nobody, PersonId::from_bytes([0; 16]))
+            .await
+            .map(|_| ())
     }
 }
 
@@ -146,7 +175,10 @@ impl Writer {
                     let group = Group::new(group);
                     let outcome = self.write(group.stamps());
                     if let Err(error) = &outcome {
-                        tracing::error!(error = fields::chain(error.as_ref()), "people were not written");
+                        tracing::error!(
+                            error = fields::chain(error.as_ref()),
+                            "people were not written"
+                        );
                     }
                     group.answer(outcome, &self.metrics);
                 }
@@ -231,8 +263,12 @@ impl Writer {
             let mut rows = rows.query(params![campaign, cohort, id])?;
             while let Some(row) = rows.next()? {
                 let region: String = row.get(0)?;
-                let people = u64::try_from(row.get::<_, i64>(1)?).map_err(|_| Corrupt { what: "n" })?;
-                count.regions.insert(region.parse().map_err(|_| Corrupt { what: "region" })?, people);
+                let people =
+                    u64::try_from(row.get::<_, i64>(1)?).map_err(|_| Corrupt { what: "n" })?;
+                count.regions.insert(
+                    region.parse().map_err(|_| Corrupt { what: "region" })?,
+                    people,
+                );
             }
         }
         txn.commit()?;
@@ -253,73 +289,6 @@ fn open(path: &Path) -> Result<Connection, BoxError> {
 
 fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
-}
-
-fn select(
-    connection: &Connection,
-    campaign: &CampaignId,
-    person: PersonId,
-) -> Result<Option<Placed>, BoxError> {
-    let mut statement = connection.prepare_cached(SELECT)?;
-    let read = |row: &rusqlite::Row<'_>| {
-        let columns = Columns {
-            cohort: row.get_ref(0)?.as_str()?,
-            region: row.get_ref(1)?.as_str()?,
-            serial: row.get(2)?,
-            bucket: row.get(3)?,
-            ticket: row.get_ref(4)?.as_blob()?,
-        };
-        Ok(columns.placed())
-    };
-    let found = statement
-        .query_row(params![campaign.as_str(), person.as_bytes().as_slice()], read)
-        .optional()?;
-    Ok(found.transpose()?)
-}
-
-fn insert(txn: &Transaction<'_>, stamp: &Stamp, now_micros: i64) -> Result<Placed, BoxError> {
-    let bucket = open_bucket(txn, stamp.campaign.as_str(), stamp.cohort.as_str())?;
-    txn.prepare_cached(
-        "INSERT INTO place
-             (campaign, person, cohort, region, serial, bucket, ticket, first_caller, first_issued_at)
-         VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        stamp.campaign.as_str(),
-        stamp.person.as_bytes().as_slice(),
-        stamp.cohort.as_str(),
-        stamp.region.as_str(),
-        bucket,
-        stamp.ticket.0.as_slice(),
-        stamp.caller.as_str(),
-        now_micros,
-    ])?;
-    let columns = Columns {
-        cohort: stamp.cohort.as_str(),
-        region: stamp.region.as_str(),
-        serial: 1,
-        bucket,
-        ticket: &stamp.ticket.0,
-    };
-    Ok(columns.placed()?)
-}
-
-fn open_bucket(txn: &Transaction<'_>, campaign: &str, cohort: &str) -> Result<i64, BoxError> {
-    let find = |txn: &Transaction<'_>| {
-        txn.prepare_cached(OPEN_BUCKET)?
-            .query_row(params![campaign, cohort], |row| row.get::<_, i64>(0))
-            .optional()
-    };
-    if let Some(id) = find(txn)? {
-        return Ok(id);
-    }
-    txn.execute(
-        "INSERT INTO room_bucket (campaign, cohort, id)
-         SELECT ?1, ?2, 0 WHERE NOT EXISTS (
-             SELECT 1 FROM room_bucket WHERE campaign = ?1 AND cohort = ?2)",
-        params![campaign, cohort],
-    )?;
-    find(txn)?.ok_or_else(|| Corrupt { what: "a room without an open bucket" }.into())
 }
 
 fn to_fault(source: BoxError) -> Fault {

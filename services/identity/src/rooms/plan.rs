@@ -26,7 +26,10 @@ pub fn first(
     per_kilosecond: u64,
 ) -> Room {
     let size = people.max(1);
-    let regions = campaign.regions.iter().map(|region| (region.clone(), line(0, size, per_kilosecond)));
+    let regions = campaign
+        .regions
+        .iter()
+        .map(|region| (region.clone(), line(0, size, per_kilosecond)));
     Room {
         campaign: campaign.campaign.clone(),
         cohort: cohort.clone(),
@@ -35,7 +38,11 @@ pub fn first(
         phase: Phase::Open,
         final_seed: hex::encode(final_seed),
         last_closed_bucket: Some(0),
-        buckets: vec![Bucket { id: 0, before: 0, size }],
+        buckets: vec![Bucket {
+            id: 0,
+            before: 0,
+            size,
+        }],
         regions: regions.collect(),
         reason: String::new(),
     }
@@ -54,10 +61,15 @@ pub fn reopened(
     let all = everybody(old);
     let mut room = successor(old, old_text, Phase::Open, String::new());
     for region in regions {
-        room.regions.entry(region.clone()).or_insert_with(|| line(0, all, per_kilosecond));
+        room.regions
+            .entry(region.clone())
+            .or_insert_with(|| line(0, all, per_kilosecond));
     }
     for (region, frontier) in &mut room.regions {
-        let reached = old.regions.get(region).map_or(0, |line| reached(old.phase, line, followed));
+        let reached = old
+            .regions
+            .get(region)
+            .map_or(0, |line| reached(old.phase, line, followed));
         *frontier = line(reached, all, per_kilosecond);
     }
     room
@@ -79,7 +91,9 @@ pub fn paused(old: &Room, old_text: &str, reason: &str, followed: Option<Duratio
 fn reached(phase: Phase, line: &Frontier, followed: Option<Duration>) -> u64 {
     match phase {
         Phase::Open | Phase::Exhausted => {
-            let elapsed = followed.map_or(Duration::MAX, |followed| followed.saturating_add(CLOCK_MARGIN));
+            let elapsed = followed.map_or(Duration::MAX, |followed| {
+                followed.saturating_add(CLOCK_MARGIN)
+            });
             line.after(elapsed)
         }
         // Nobody follows the line of a room that is not open.
@@ -90,11 +104,20 @@ fn reached(phase: Phase, line: &Frontier, followed: Option<Duration>) -> u64 {
 fn line(from: u64, to: u64, per_kilosecond: u64) -> Frontier {
     let ttl_ms = u64::try_from(TTL.as_millis()).unwrap_or(u64::MAX);
     let f0 = if per_kilosecond == 0 { to } else { from };
-    Frontier { f0, per_kilosecond, ttl_ms, f_end: to.max(f0) }
+    Frontier {
+        f0,
+        per_kilosecond,
+        ttl_ms,
+        f_end: to.max(f0),
+    }
 }
 
 fn everybody(room: &Room) -> u64 {
-    room.buckets.iter().map(|bucket| bucket.before.saturating_add(bucket.size)).max().unwrap_or(1)
+    room.buckets
+        .iter()
+        .map(|bucket| bucket.before.saturating_add(bucket.size))
+        .max()
+        .unwrap_or(1)
 }
 
 fn successor(old: &Room, old_text: &str, phase: Phase, reason: String) -> Room {
@@ -120,7 +143,13 @@ mod tests {
     }
 
     fn opened(people: u64, rate: u64) -> Room {
-        first(&campaign(), &"fifties".parse().expect("slug"), people, [7; 32], rate)
+        first(
+            &campaign(),
+            &"fifties".parse().expect("slug"),
+            people,
+            [7; 32],
+            rate,
+        )
     }
 
     fn seoul() -> RegionId {
@@ -131,9 +160,23 @@ mod tests {
     fn at_once_means_that_everybody_is_before_the_frontier() {
         let room = opened(1_000, 0);
         let line = &room.regions[&seoul()];
-        assert_eq!((line.f0, line.f_end, line.after(Duration::ZERO)), (1_000, 1_000, 1_000));
-        assert_eq!(room.buckets, [Bucket { id: 0, before: 0, size: 1_000 }]);
-        assert_eq!(opened(0, 0).regions[&seoul()].f0, 1, "who comes late has a place, too");
+        assert_eq!(
+            (line.f0, line.f_end, line.after(Duration::ZERO)),
+            (1_000, 1_000, 1_000)
+        );
+        assert_eq!(
+            room.buckets,
+            [Bucket {
+                id: 0,
+                before: 0,
+                size: 1_000
+            }]
+        );
+        assert_eq!(
+            opened(0, 0).regions[&seoul()].f0,
+            1,
+            "who comes late has a place, too"
+        );
     }
 
     #[test]
@@ -141,7 +184,10 @@ mod tests {
         let room = opened(1_000, 50_000);
         let line = &room.regions[&seoul()];
         let at = |secs| line.after(Duration::from_secs(secs));
-        assert_eq!((at(0), at(1), at(10), at(20), at(86_400)), (0, 50, 500, 1_000, 1_000));
+        assert_eq!(
+            (at(0), at(1), at(10), at(20), at(86_400)),
+            (0, 50, 500, 1_000, 1_000)
+        );
     }
 
     #[test]
@@ -173,14 +219,33 @@ mod tests {
         let stopped = paused(&room, "v1", "maintenance", Some(Duration::from_secs(4)));
         let line = &stopped.regions[&seoul()];
         // 4 s and the margin of 2 s at 50 people a second.
-        assert_eq!((line.f0, line.after(Duration::from_secs(9_999))), (300, 300));
-        assert_eq!((stopped.phase, stopped.reason.as_str(), stopped.version), (Phase::Paused, "maintenance", 2));
-        let again = reopened(&stopped, "v2", &campaign().regions, 10_000, Some(Duration::from_secs(9_999)));
+        assert_eq!(
+            (line.f0, line.after(Duration::from_secs(9_999))),
+            (300, 300)
+        );
+        assert_eq!(
+            (stopped.phase, stopped.reason.as_str(), stopped.version),
+            (Phase::Paused, "maintenance", 2)
+        );
+        let again = reopened(
+            &stopped,
+            "v2",
+            &campaign().regions,
+            10_000,
+            Some(Duration::from_secs(9_999)),
+        );
         let line = &again.regions[&seoul()];
-        assert_eq!((line.f0, line.after(Duration::from_secs(10))), (300, 400), "the pause does not count");
+        assert_eq!(
+            (line.f0, line.after(Duration::from_secs(10))),
+            (300, 400),
+            "the pause does not count"
+        );
         assert_eq!((again.version, again.reason.as_str()), (3, ""));
         assert_eq!(again.prev_hash, hex::encode(Sha256::digest(b"v2")));
-        assert_eq!((&again.final_seed, &again.buckets), (&room.final_seed, &room.buckets));
+        assert_eq!(
+            (&again.final_seed, &again.buckets),
+            (&room.final_seed, &room.buckets)
+        );
     }
 
     #[test]
@@ -193,7 +258,13 @@ mod tests {
     fn a_region_that_joins_starts_at_the_beginning_and_none_is_lost() {
         let room = opened(1_000, 50_000);
         let jeju: RegionId = "jeju".parse().expect("slug");
-        let again = reopened(&room, "v1", &[jeju.clone()].into(), 50_000, Some(Duration::from_secs(8)));
+        let again = reopened(
+            &room,
+            "v1",
+            &[jeju.clone()].into(),
+            50_000,
+            Some(Duration::from_secs(8)),
+        );
         assert_eq!(again.regions[&jeju].f0, 0);
         assert_eq!(again.regions[&seoul()].f0, 500);
     }

@@ -41,7 +41,13 @@ impl Postgres {
             .arg(folder.path().join("data")));
         let port = free_port();
         let server = launch(folder.path(), port, fsync);
-        let mut postgres = Self { server, port, fsync, folder, databases: AtomicU32::new(0) };
+        let mut postgres = Self {
+            server,
+            port,
+            fsync,
+            folder,
+            databases: AtomicU32::new(0),
+        };
         postgres.await_ready();
         postgres
     }
@@ -58,7 +64,9 @@ impl Postgres {
 
     /// Ends the server at once, with all its sessions, as a crash does.
     pub(crate) fn crash(&mut self) {
-        let quit = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        let quit = Command::new("kill")
+            .args(["-QUIT", &self.server.id().to_string()])
+            .status();
         if !quit.is_ok_and(|status| status.success()) {
             // The server is gone already or cannot be signalled: nothing else to try.
             drop(self.server.kill());
@@ -82,7 +90,10 @@ impl Postgres {
             if status.success() {
                 return;
             }
-            let ended = self.server.try_wait().expect("the server can be waited for");
+            let ended = self
+                .server
+                .try_wait()
+                .expect("the server can be waited for");
             let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(ended.is_none(), "PostgreSQL ended: {log}");
             std::thread::sleep(Duration::from_millis(50));
@@ -106,10 +117,18 @@ fn launch(folder: &Path, port: u16, fsync: bool) -> Child {
     server_command("postgres")
         .arg("-D")
         .arg(folder.join("data"))
-        .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100"])
+        .args([
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "max_connections=100",
+        ])
         .args(["-c", &format!("port={port}")])
         .args(["-c", &format!("fsync={}", if fsync { "on" } else { "off" })])
-        .args(["-c", &format!("unix_socket_directories={}", folder.display())])
+        .args([
+            "-c",
+            &format!("unix_socket_directories={}", folder.display()),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -53,7 +53,9 @@ pub(crate) async fn start(
     let metrics = Metrics::register(&boot.registry);
     let people = people(at, &boot, metrics.clone()).await;
     let keyspace = Keyspace::local(None).expect("in memory");
-    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into())
+        .await
+        .expect("a free port");
     let address = listener.local_addr().to_string();
     let parts = Parts {
         instance: "identity-1".parse().expect("slug"),
@@ -70,13 +72,20 @@ pub(crate) async fn start(
         assertions: Assertions {
             audience: development::AUDIENCE.to_owned(),
             max_age: Duration::from_secs(600),
-            providers: vec![(development::ISSUER.to_owned(), provider.jwks_file().to_owned())],
+            providers: vec![(
+                development::ISSUER.to_owned(),
+                provider.jwks_file().to_owned(),
+            )],
         },
         worker_threads: workers,
         metrics,
     };
     let Identity { service, admin } = identity::start(parts, &boot).expect("started");
-    let server = Server::new("test", Limits::default(), boot.registry.rpc_metrics(identity::server::methods()));
+    let server = Server::new(
+        "test",
+        Limits::default(),
+        boot.registry.rpc_metrics(identity::server::methods()),
+    );
     let (routes, drain) = (Routes::new(service).add_service(admin), boot.drain.clone());
     boot.tasks.spawn("serve", OnExit::Log, async move {
         let _ = server.serve(listener, routes, &drain).await;
@@ -101,10 +110,13 @@ fn boot(clock: Clock) -> Boot {
         otlp_endpoint: None,
         sample_ratio: 0.0,
     };
-    let telemetry = TELEMETRY.get_or_init(|| telemetry::init("identity", &settings).expect("set up once"));
+    let telemetry =
+        TELEMETRY.get_or_init(|| telemetry::init("identity", &settings).expect("set up once"));
     let readiness = Readiness::new();
-    let settings =
-        runtime::drain::Settings { notice: Duration::ZERO, deadline: Duration::from_secs(5) };
+    let settings = runtime::drain::Settings {
+        notice: Duration::ZERO,
+        deadline: Duration::from_secs(5),
+    };
     let drain = Drain::new(settings, readiness.clone());
     Boot {
         tasks: Tasks::new(drain.clone()),

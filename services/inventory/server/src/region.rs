@@ -134,6 +134,7 @@ impl Region {
     /// A shard that this process decides: publish it, or give it to whom it belongs.
     async fn keep(&mut self, shard: ShardId, view: &View, best: Option<&Member>, draining: bool) {
         let me = self.parts.leases.instance();
+        let now = self.parts.clock.monotonic();
         let others_moving = self.running.values().any(|running| running.draining);
         let Some(running) = self.running.get_mut(&shard) else { return };
         let epoch = running.handle.epoch();
@@ -141,7 +142,7 @@ impl Region {
         let rebalance = belongs.is_some()
             && !others_moving
             && epoch > Epoch(0)
-            && running.since.elapsed() > SETTLED_AFTER;
+            && now.saturating_duration_since(running.since) > SETTLED_AFTER;
         if !running.draining && (draining || rebalance) {
             running.draining = true;
             running.next = belongs.cloned();
@@ -171,7 +172,7 @@ impl Region {
         trusted: &[Member],
         me: &InstanceId,
     ) {
-        if self.not_before.get(&shard).is_some_and(|at| Instant::now() < *at) {
+        if self.not_before.get(&shard).is_some_and(|at| self.parts.clock.monotonic() < *at) {
             return;
         }
         let mine = best.is_some_and(|best| best.instance == *me);
@@ -197,7 +198,7 @@ impl Region {
     }
 
     fn pause(&mut self, shard: ShardId) {
-        self.not_before.insert(shard, Instant::now() + DUEL_PAUSE);
+        self.not_before.insert(shard, self.parts.clock.monotonic() + DUEL_PAUSE);
     }
 
     fn start(&mut self, shard: ShardId) {
@@ -217,7 +218,7 @@ impl Region {
             let _ = exits.send((shard, exit));
         });
         self.parts.owners.insert(&self.parts.region, shard, handle.clone());
-        let since = Instant::now();
+        let since = self.parts.clock.monotonic();
         let running = Running { handle, since, next: None, draining: false, published: None };
         self.running.insert(shard, running);
     }

@@ -49,14 +49,25 @@ impl RawConfig for RawEtcd {
 
     fn validate(self, problems: &mut Problems) -> Option<Self::Config> {
         let set = |path: &PathBuf| !path.as_os_str().is_empty();
-        problems.check(!self.endpoints.is_empty(), "endpoints", "must name at least one member of etcd");
+        problems.check(
+            !self.endpoints.is_empty(),
+            "endpoints",
+            "must name at least one member of etcd",
+        );
         let pair = set(&self.certificate) == set(&self.key);
         problems.check(pair, "key", "a certificate and its key belong together");
-        if !set(&self.ca) && problems.check(!set(&self.certificate), "ca", "is needed with a certificate") {
+        if !set(&self.ca)
+            && problems.check(
+                !set(&self.certificate),
+                "ca",
+                "is needed with a certificate",
+            )
+        {
             problems.unsafe_choice("ca", "no CA means no TLS");
         }
         let ms = HumanDuration::from_millis;
-        let request_timeout = problems.within("request_timeout", self.request_timeout, ms(50)..=ms(60_000));
+        let request_timeout =
+            problems.within("request_timeout", self.request_timeout, ms(50)..=ms(60_000));
         let ttl = problems.within("session_ttl", self.session_ttl, ms(3_000)..=ms(60_000));
         let mut config = EtcdConfig::new(self.endpoints);
         config.request_timeout = request_timeout.get();

@@ -33,7 +33,11 @@ impl Outcome {
     /// What the terminal shows.
     #[must_use]
     pub(crate) fn summary(&self, issuing: &Stats) -> String {
-        let booked = self.acks.iter().filter(|ack| ack.kind == Kind::Booked).count() as u64;
+        let booked = self
+            .acks
+            .iter()
+            .filter(|ack| ack.kind == Kind::Booked)
+            .count() as u64;
         let rate = booked as f64 / self.took.as_secs_f64().max(0.001);
         let mut text = format!(
             "{} bookings acknowledged in {:.1} s ({rate:.0}/s, at most {} in a second), {} people found nothing left, {} gave up\n",
@@ -55,10 +59,12 @@ impl Outcome {
 
 /// Runs everybody from the opening on until nobody tries any more.
 pub(crate) async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Outcome> {
-    let drivers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
+    let drivers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(1, 8);
     let people = rush.population.people();
     let bar = bar(people, "people")?;
-    let opened = Instant::now();
+    let opened = super::now();
     let mut running = JoinSet::new();
     for driver in 0..drivers {
         let driver = Driver {
@@ -73,7 +79,6 @@ pub(crate) async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Ou
             in_flight_max: rush.args.in_flight.div_ceil(drivers),
         }
         .with_people(driver as u64, drivers as u64, people);
-        #[expect(clippy::disallowed_methods, reason = "joined below; a load generator is no service")]
         running.spawn(driver.run());
     }
     let (mut stats, mut acks) = (Stats::default(), Vec::new());
@@ -86,8 +91,16 @@ pub(crate) async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Ou
     let took = opened.elapsed();
     let steps_a_second = 4;
     let seconds = stats.line.chunks(steps_a_second);
-    let peak = seconds.map(|second| second.iter().map(|step| step.0).sum()).max().unwrap_or(0);
-    Ok(Outcome { stats, acks, took, peak })
+    let peak = seconds
+        .map(|second| second.iter().map(|step| step.0).sum())
+        .max()
+        .unwrap_or(0);
+    Ok(Outcome {
+        stats,
+        acks,
+        took,
+        peak,
+    })
 }
 
 struct Driver {
@@ -107,7 +120,9 @@ impl Driver {
     fn with_people(mut self, driver: u64, drivers: u64, people: u64) -> Self {
         let seed = self.rush.args.seed;
         let mine = (driver..people).step_by(usize::try_from(drivers).unwrap_or(1));
-        self.due = mine.map(|n| Reverse((self.opened, spread(n ^ seed), n))).collect();
+        self.due = mine
+            .map(|n| Reverse((self.opened, spread(n ^ seed), n)))
+            .collect();
         self
     }
 
@@ -115,13 +130,17 @@ impl Driver {
         let give_up = self.opened + Duration::from_secs(self.rush.args.give_up_secs);
         let mut acting = FuturesUnordered::new();
         loop {
-            let now = Instant::now();
+            let now = super::now();
             while acting.len() < self.in_flight_max {
-                let Some(Reverse((due, _, _))) = self.due.peek() else { break };
+                let Some(Reverse((due, _, _))) = self.due.peek() else {
+                    break;
+                };
                 if *due > now {
                     break;
                 }
-                let Some(Reverse((due, _, number))) = self.due.pop() else { break };
+                let Some(Reverse((due, _, number))) = self.due.pop() else {
+                    break;
+                };
                 let plan = self.plans.remove(&number).unwrap_or_default();
                 let (rush, store) = (Arc::clone(&self.rush), Arc::clone(&self.store));
                 acting.push(person::act(rush, store, number, due, plan));
@@ -139,11 +158,20 @@ impl Driver {
     }
 
     fn acted(&mut self, acted: Acted, give_up: Instant) {
-        let Acted { number, plan, calls, acks, again, sold_out, broken } = acted;
+        let Acted {
+            number,
+            plan,
+            calls,
+            acks,
+            again,
+            sold_out,
+            broken,
+        } = acted;
         for call in calls {
             let from_due = call.answered.saturating_duration_since(call.due);
             let from_sent = call.answered.saturating_duration_since(call.sent);
-            self.stats.call(call.call, call.outcome, from_due, from_sent);
+            self.stats
+                .call(call.call, call.outcome, from_due, from_sent);
             if matches!(call.call, Call::Book | Call::HoldSlots) {
                 let since = call.answered.saturating_duration_since(self.opened);
                 self.stats.mark(since, call.outcome == "OK");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
@@ -42,7 +42,9 @@ impl Store {
 /// Asks for everybody's permit.
 pub(crate) async fn issue(rush: &Arc<Rush>) -> anyhow::Result<(Store, Stats)> {
     let people = rush.population.people();
-    let provider = Arc::new(Provider::load_or_create(&rush.args.data.join("development"))?);
+    let provider = Arc::new(Provider::load_or_create(
+        &rush.args.data.join("development"),
+    )?);
     std::fs::create_dir_all(&rush.args.report)?;
     let path = rush.args.report.join("permits.tmp");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&path)?);
@@ -81,7 +83,7 @@ async fn one(
     provider: Arc<Provider>,
     number: u64,
 ) -> anyhow::Result<(String, Duration, u32)> {
-    let due = Instant::now();
+    let due = super::now();
     let person = rush.population.person(number);
     let (region, birth_date) = (person.district.region.clone(), person.birth_date);
     let sub = format!("demo-{}-{number}", rush.args.seed);
@@ -89,7 +91,6 @@ async fn one(
         let now = Clock::system().wall();
         provider.sign(&sub, birth_date, AUDIENCE, now, Duration::from_secs(600))
     };
-    #[expect(clippy::disallowed_methods, reason = "a pure computation that its caller awaits")]
     let assertion = tokio::task::spawn_blocking(sign).await?;
     let at = usize::try_from(number)? % rush.channels.len();
     let mut identity = IdentityServiceClient::new(rush.channels[at].clone());
@@ -112,5 +113,8 @@ async fn one(
             }
         }
     }
-    Err(anyhow::anyhow!("no permit for person {number} after {TRIES} tries")).context("identity")
+    Err(anyhow::anyhow!(
+        "no permit for person {number} after {TRIES} tries"
+    ))
+    .context("identity")
 }

@@ -119,7 +119,11 @@ pub(crate) async fn act(
     let at = usize::try_from(spread(number))? % rush.channels.len();
     let person = person_of(&permit).unwrap_or_default();
     let home = &rush.population.person(number).district.region;
-    let region = rush.regions.iter().position(|region| region == home).unwrap_or(0);
+    let region = rush
+        .regions
+        .iter()
+        .position(|region| region == home)
+        .unwrap_or(0);
     let mut acting = Acting {
         number,
         region: u8::try_from(region)?,
@@ -146,7 +150,9 @@ pub(crate) async fn act(
 fn person_of(permit: &str) -> Option<[u8; 16]> {
     use base64::Engine as _;
     let payload = permit.strip_prefix("v4.public.")?.split('.').next()?;
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .ok()?;
     let message = bytes.get(..bytes.len().checked_sub(64)?)?;
     let claims: serde_json::Value = serde_json::from_slice(message).ok()?;
     let text = claims.get("person")?.as_str()?;
@@ -166,7 +172,12 @@ impl Acting {
         match habit {
             Habit::HoldsFirst => self.hold().await,
             Habit::TwoDevices if self.out.plan.request.is_none() => self.two_devices().await,
-            _ => {
+            Habit::Plain
+            | Habit::TwoDoses
+            | Habit::TwoDevices
+            | Habit::SendsAgain
+            | Habit::Moves
+            | Habit::Cancels => {
                 if let Some((booking, version)) = self.book().await {
                     self.afterwards(habit, booking, version).await;
                 }
@@ -187,7 +198,9 @@ impl Acting {
                 ..ListSlotsRequest::default()
             };
             let mut client = AvailabilityServiceClient::new(self.channel.clone());
-            let answer = self.call(Call::ListSlots, client.list_slots(timed(request))).await;
+            let answer = self
+                .call(Call::ListSlots, client.list_slots(timed(request)))
+                .await;
             match answer {
                 Ok(page) => {
                     let slots = pick(&page.slots, habit, self.number, self.out.plan.intents);
@@ -239,15 +252,23 @@ impl Acting {
     async fn two_devices(&mut self) {
         let (first_id, second_id) = (Uuid::new_v4(), Uuid::new_v4());
         let (first, second) = (self.book_request(first_id), self.book_request(second_id));
-        let (mut one, mut two) =
-            (BookingServiceClient::new(self.channel.clone()), BookingServiceClient::new(self.channel.clone()));
-        let sent = Instant::now();
+        let (mut one, mut two) = (
+            BookingServiceClient::new(self.channel.clone()),
+            BookingServiceClient::new(self.channel.clone()),
+        );
+        let sent = super::now();
         let (first, second) = tokio::join!(one.book(timed(first)), two.book(timed(second)));
-        let answered = Instant::now();
+        let answered = super::now();
         let mut won = 0;
         for (request, answer) in [(first_id, first), (second_id, second)] {
             let outcome = outcome(&answer);
-            self.out.calls.push(Called1 { call: Call::Book, outcome, due: self.due, sent, answered });
+            self.out.calls.push(Called1 {
+                call: Call::Book,
+                outcome,
+                due: self.due,
+                sent,
+                answered,
+            });
             match answer.map(tonic::Response::into_inner) {
                 Ok(answer) => {
                     won += 1;
@@ -272,7 +293,9 @@ impl Acting {
             self.out.again = None;
         }
         if won > 1 {
-            self.out.broken.push("two devices of one person both got a booking");
+            self.out
+                .broken
+                .push("two devices of one person both got a booking");
         }
     }
 
@@ -285,10 +308,15 @@ impl Acting {
             slots: self.out.plan.slots.clone(),
         };
         let mut client = BookingServiceClient::new(self.channel.clone());
-        match self.call(Call::HoldSlots, client.hold_slots(timed(request))).await {
+        match self
+            .call(Call::HoldSlots, client.hold_slots(timed(request)))
+            .await
+        {
             Ok(answer) => {
                 let Some(hold) = answer.hold else {
-                    self.out.broken.push("a hold was acknowledged without a hold");
+                    self.out
+                        .broken
+                        .push("a hold was acknowledged without a hold");
                     return;
                 };
                 let version = ClaimVersion(answer.claim_version);
@@ -310,7 +338,10 @@ impl Acting {
             hold: hold.clone(),
         };
         let mut client = BookingServiceClient::new(self.channel.clone());
-        match self.call(Call::ConfirmHold, client.confirm_hold(timed(request))).await {
+        match self
+            .call(Call::ConfirmHold, client.confirm_hold(timed(request)))
+            .await
+        {
             Ok(answer) => {
                 self.out.plan.hold = None;
                 if let Some(booking) = answer.booking {
@@ -331,14 +362,15 @@ impl Acting {
     }
 
     async fn afterwards(&mut self, habit: Habit, booking: Booking, version: ClaimVersion) {
-        self.due = Instant::now();
+        self.due = super::now();
         match habit {
             Habit::SendsAgain => {
                 let request_id = self.out.plan.request.unwrap_or_default();
                 let request = self.book_request(request_id);
                 let mut client = BookingServiceClient::new(self.channel.clone());
                 if let Ok(answer) = self.call(Call::Book, client.book(timed(request))).await
-                    && (!answer.repeated_answer || answer.booking.map(|b| b.name) != Some(booking.name))
+                    && (!answer.repeated_answer
+                        || answer.booking.map(|b| b.name) != Some(booking.name))
                 {
                     self.out.broken.push("the same request got another answer");
                 }
@@ -354,7 +386,9 @@ impl Acting {
                     dose: 0,
                 };
                 let mut client = BookingServiceClient::new(self.channel.clone());
-                let answer = self.call(Call::CancelBooking, client.cancel_booking(timed(request))).await;
+                let answer = self
+                    .call(Call::CancelBooking, client.cancel_booking(timed(request)))
+                    .await;
                 if let Ok(answer) = answer {
                     let version = ClaimVersion(answer.claim_version);
                     self.acknowledge(Kind::Cancelled, request_id, &booking, version);
@@ -370,7 +404,13 @@ impl Acting {
         let found = self.choose(Habit::Moves).await;
         self.out.sold_out = false;
         self.out.again = None;
-        let Some(slot) = self.out.plan.slots.first().filter(|slot| found && !old.contains(slot)) else {
+        let Some(slot) = self
+            .out
+            .plan
+            .slots
+            .first()
+            .filter(|slot| found && !old.contains(slot))
+        else {
             return;
         };
         let request_id = Uuid::new_v4();
@@ -383,11 +423,18 @@ impl Acting {
             slot: slot.clone(),
         };
         let mut client = BookingServiceClient::new(self.channel.clone());
-        let answer = self.call(Call::MoveBooking, client.move_booking(timed(request))).await;
+        let answer = self
+            .call(Call::MoveBooking, client.move_booking(timed(request)))
+            .await;
         if let Ok(answer) = answer
             && let Some(booking) = answer.booking
         {
-            self.acknowledge(Kind::Moved, request_id, &booking, ClaimVersion(answer.claim_version));
+            self.acknowledge(
+                Kind::Moved,
+                request_id,
+                &booking,
+                ClaimVersion(answer.claim_version),
+            );
         }
     }
 
@@ -396,11 +443,17 @@ impl Acting {
         call: Call,
         work: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Status> {
-        let sent = Instant::now();
+        let sent = super::now();
         let answer = work.await;
-        let answered = Instant::now();
+        let answered = super::now();
         let outcome = outcome(&answer);
-        self.out.calls.push(Called1 { call, outcome, due: self.due, sent, answered });
+        self.out.calls.push(Called1 {
+            call,
+            outcome,
+            due: self.due,
+            sent,
+            answered,
+        });
         if answer.is_ok() {
             // The next call is due when this one was answered.
             self.due = answered;
@@ -410,10 +463,16 @@ impl Acting {
 
     fn acknowledge(&mut self, kind: Kind, request: Uuid, booking: &Booking, version: ClaimVersion) {
         let Ok(name) = booking.name.parse::<BookingName>() else {
-            self.out.broken.push("a booking was acknowledged under a malformed name");
+            self.out
+                .broken
+                .push("a booking was acknowledged under a malformed name");
             return;
         };
-        let names: Vec<String> = booking.appointments.iter().map(|one| one.slot.clone()).collect();
+        let names: Vec<String> = booking
+            .appointments
+            .iter()
+            .map(|one| one.slot.clone())
+            .collect();
         self.ack(kind, request, name.booking, slot_ids(&names), version);
     }
 
@@ -426,7 +485,15 @@ impl Acting {
         version: ClaimVersion,
     ) {
         let (person, region, request) = (self.person, self.region, RequestId(request));
-        self.out.acks.push(Ack { person, region, kind, request, booking, slots, version });
+        self.out.acks.push(Ack {
+            person,
+            region,
+            kind,
+            request,
+            booking,
+            slots,
+            version,
+        });
     }
 
     /// A no: try elsewhere, come again, or be content.
@@ -442,7 +509,7 @@ impl Acting {
                 self.out.plan.version = version.unwrap_or(self.out.plan.version);
                 self.out.plan.slots.clear();
                 self.out.plan.request = None;
-                self.out.again = Some(Instant::now());
+                self.out.again = Some(super::now());
             }
             _ => self.out.sold_out = true,
         }
@@ -451,9 +518,11 @@ impl Acting {
     fn come_again(&mut self, status: &Status) {
         let after = proto::status::read(status).and_then(|refused| refused.retry_after);
         // As told, and up to a quarter later, so that people do not come back in step.
-        let after = after.unwrap_or(Duration::from_millis(300)).max(Duration::from_millis(50));
+        let after = after
+            .unwrap_or(Duration::from_millis(300))
+            .max(Duration::from_millis(50));
         let jitter = after.mul_f64((spread(self.number) % 256) as f64 / 1_024.0);
-        self.out.again = Some(Instant::now() + after + jitter);
+        self.out.again = Some(super::now() + after + jitter);
     }
 }
 
@@ -464,12 +533,15 @@ fn timed<T>(message: T) -> tonic::Request<T> {
 }
 
 fn retriable(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
-        || matches!(reason(status), "NOT_ADMITTED" | "ROOM_PAUSED")
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+    ) || matches!(reason(status), "NOT_ADMITTED" | "ROOM_PAUSED")
 }
 
 fn reason(status: &Status) -> &'static str {
-    proto::status::read(status).map_or_else(|| code(status.code()), |refused| refused.refusal.code())
+    proto::status::read(status)
+        .map_or_else(|| code(status.code()), |refused| refused.refusal.code())
 }
 
 fn outcome<T>(answer: &Result<tonic::Response<T>, Status>) -> &'static str {
@@ -479,6 +551,10 @@ fn outcome<T>(answer: &Result<tonic::Response<T>, Status>) -> &'static str {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "other codes are not Doseline's"
+)]
 const fn code(code: Code) -> &'static str {
     match code {
         Code::Unavailable => "no connection",
@@ -496,12 +572,20 @@ fn slot_ids(names: &[String]) -> [SlotId; 2] {
 /// A slot with places left; people with the same list choose differently.
 fn pick(slots: &[Slot], habit: Habit, number: u64, intent: u32) -> Vec<String> {
     let free: Vec<&Slot> = slots.iter().filter(|slot| slot.left > 0).collect();
-    let clinic = |slot: &Slot| slot.name.split("/slots/").next().unwrap_or_default().to_owned();
+    let clinic = |slot: &Slot| {
+        slot.name
+            .split("/slots/")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let draw = spread(number.wrapping_mul(31).wrapping_add(u64::from(intent)));
     let at = |len: usize| usize::try_from(draw).unwrap_or(0) % len;
     if habit == Habit::TwoDoses {
         let second = |first: &Slot| {
-            free.iter().find(|slot| slot.dose == 2 && clinic(slot) == clinic(first)).copied()
+            free.iter()
+                .find(|slot| slot.dose == 2 && clinic(slot) == clinic(first))
+                .copied()
         };
         let pairs: Vec<_> = free
             .iter()
@@ -514,5 +598,9 @@ fn pick(slots: &[Slot], habit: Habit, number: u64, intent: u32) -> Vec<String> {
         }
     }
     let first: Vec<_> = free.iter().filter(|slot| slot.dose == 1).collect();
-    if first.is_empty() { Vec::new() } else { vec![first[at(first.len())].name.clone()] }
+    if first.is_empty() {
+        Vec::new()
+    } else {
+        vec![first[at(first.len())].name.clone()]
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jiff::civil::Date;
 use jiff::ToSpan as _;
+use jiff::civil::Date;
 use proto::admin::{ClinicSpec, SlotSpec, StockSpec};
 
 use crate::population::{Population, spread};
@@ -29,7 +29,12 @@ pub(crate) fn clinics(population: &Population, share: f64, today: Date) -> anyho
     let mut plan = Plan::new();
     let mut drawn = 0u64;
     for district in &population.districts {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "below 2^53")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "below 2^53"
+        )]
         let mut wanted = (district.people() as f64 * share).round() as u32;
         let mut number = 0;
         while wanted > 0 {
@@ -40,7 +45,9 @@ pub(crate) fn clinics(population: &Population, share: f64, today: Date) -> anyho
             wanted -= size;
             let day = i32::try_from(spread(drawn ^ 0xDA7) % 5).unwrap_or(0);
             let clinic = clinic(&district.code, &district.name, number, size, today, day);
-            plan.entry(district.region.clone()).or_default().push(clinic);
+            plan.entry(district.region.clone())
+                .or_default()
+                .push(clinic);
         }
     }
     Ok(plan)
@@ -69,7 +76,10 @@ fn clinic(code: &str, district: &str, number: u32, size: u32, today: Date, day: 
         latitude: 34.0 + (position % 4_000) as f64 / 1_000.0,
         longitude: 126.0 + (position / 4_000 % 3_000) as f64 / 1_000.0,
         shard: None,
-        stock: vec![StockSpec { vaccine: VACCINE.to_owned(), received }],
+        stock: vec![StockSpec {
+            vaccine: VACCINE.to_owned(),
+            received,
+        }],
         slots,
     }
 }
@@ -106,7 +116,8 @@ fn sizes() -> anyhow::Result<Vec<u32>> {
 #[must_use]
 pub(crate) fn today() -> Date {
     let now = runtime::Clock::system().wall();
-    let now = jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let now =
+        jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     // Korea is nine hours ahead all year.
     jiff::tz::Offset::constant(9).to_datetime(now).date()
 }

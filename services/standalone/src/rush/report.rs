@@ -53,7 +53,10 @@ pub(crate) fn write(
     calls(&mut page, &all)?;
     page.push_str("</html>\n");
     std::fs::write(folder.join("rush.html"), page)?;
-    std::fs::write(folder.join("rush.json"), serde_json::to_vec_pretty(&json(&all, outcome, verdict))?)?;
+    std::fs::write(
+        folder.join("rush.json"),
+        serde_json::to_vec_pretty(&json(&all, outcome, verdict))?,
+    )?;
     Ok(())
 }
 
@@ -86,24 +89,40 @@ fn promises(page: &mut String, verdict: &Verdict) -> std::fmt::Result {
         (true, true) => ("ok", "every promise held, says the ledger"),
         (true, false) => ("bad", "a promise was broken"),
     };
-    write!(page, "<p class='verdict {class}'>{word}</p><table><tr><th>from the ledgers<th>count")?;
+    write!(
+        page,
+        "<p class='verdict {class}'>{word}</p><table><tr><th>from the ledgers<th>count"
+    )?;
     for (what, count) in [
         ("people beyond a slot's capacity", verdict.oversold),
         ("acknowledged changes that are not there", verdict.lost),
         ("people with two bookings", verdict.doubled),
-        ("bookings without a permit for their region", verdict.without_permit),
+        (
+            "bookings without a permit for their region",
+            verdict.without_permit,
+        ),
         ("slots whose counter is wrong", verdict.miscounted),
         ("promises that clients saw broken", verdict.broken),
     ] {
         let class = if count == 0 { "ok" } else { "bad" };
         write!(page, "<tr><td>{what}<td class={class}>{}", group(count))?;
     }
-    write!(page, "<tr><td>active bookings<td>{}</table>", group(verdict.booked))
+    write!(
+        page,
+        "<tr><td>active bookings<td>{}</table>",
+        group(verdict.booked)
+    )
 }
 
 /// Bookings and refusals in each quarter of a second.
 fn time_line(page: &mut String, stats: &Stats) -> std::fmt::Result {
-    let most = stats.line.iter().map(|step| step.0.max(step.1)).max().unwrap_or(0).max(1);
+    let most = stats
+        .line
+        .iter()
+        .map(|step| step.0.max(step.1))
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let steps = stats.line.len().max(2);
     let seconds = steps as f64 * STEP.as_secs_f64();
     write!(
@@ -120,7 +139,10 @@ fn time_line(page: &mut String, stats: &Stats) -> std::fmt::Result {
             let y = HEIGHT - value as f64 / most as f64 * (HEIGHT - 10.0);
             write!(path, "{}{x:.1},{y:.1}", if at == 0 { "M" } else { "L" })?;
         }
-        write!(page, "<path d='{path}' fill=none stroke='{colour}' stroke-width=2 />")?;
+        write!(
+            page,
+            "<path d='{path}' fill=none stroke='{colour}' stroke-width=2 />"
+        )?;
     }
     write!(
         page,
@@ -137,7 +159,13 @@ fn time_line(page: &mut String, stats: &Stats) -> std::fmt::Result {
 /// The latency of each call by percentile, from the instant it was due.
 fn latencies(page: &mut String, stats: &Stats) -> std::fmt::Result {
     const NINES: [f64; 6] = [0.0, 0.5, 0.9, 0.99, 0.999, 1.0];
-    let most = stats.calls.values().map(|call| call.from_due.max()).max().unwrap_or(1).max(10);
+    let most = stats
+        .calls
+        .values()
+        .map(|call| call.from_due.max())
+        .max()
+        .unwrap_or(1)
+        .max(10);
     let top = (most as f64).log10();
     write!(
         page,
@@ -145,7 +173,9 @@ fn latencies(page: &mut String, stats: &Stats) -> std::fmt::Result {
          aria-label='Latency by percentile'>",
         HEIGHT + 24.0
     )?;
-    let colours = ["#2456a6", "#c4571b", "#2d7d46", "#7a3b9c", "#9a6700", "#0f6f78", "#a40e26"];
+    let colours = [
+        "#2456a6", "#c4571b", "#2d7d46", "#7a3b9c", "#9a6700", "#0f6f78", "#a40e26",
+    ];
     for ((call, of), colour) in stats.calls.iter().zip(colours.iter().cycle()) {
         let mut path = String::new();
         for (at, quantile) in NINES.iter().enumerate() {
@@ -164,9 +194,16 @@ fn latencies(page: &mut String, stats: &Stats) -> std::fmt::Result {
             call.name()
         )?;
     }
-    for (at, name) in ["min", "p50", "p90", "p99", "p99.9", "max"].iter().enumerate() {
+    for (at, name) in ["min", "p50", "p90", "p99", "p99.9", "max"]
+        .iter()
+        .enumerate()
+    {
         let x = 20.0 + at as f64 / 5.0 * (WIDTH - 120.0);
-        write!(page, "<text x={x:.1} y={} font-size=13 text-anchor=middle>{name}</text>", HEIGHT + 18.0)?;
+        write!(
+            page,
+            "<text x={x:.1} y={} font-size=13 text-anchor=middle>{name}</text>",
+            HEIGHT + 18.0
+        )?;
     }
     write!(
         page,
@@ -179,7 +216,9 @@ fn regions(page: &mut String, verdict: &Verdict) -> std::fmt::Result {
     if verdict.regions.is_empty() {
         return Ok(());
     }
-    page.push_str("<h2>Sold out</h2><table><tr><th>region<th>places<th>taken<th style='width:40%'>share");
+    page.push_str(
+        "<h2>Sold out</h2><table><tr><th>region<th>places<th>taken<th style='width:40%'>share",
+    );
     for (region, (places, taken)) in &verdict.regions {
         let share = *taken as f64 / (*places).max(1) as f64 * 100.0;
         write!(
@@ -198,12 +237,24 @@ fn calls(page: &mut String, stats: &Stats) -> std::fmt::Result {
         "<h2>Calls</h2><table><tr><th>call<th>count<th>p50 ms<th>p90 ms<th>p99 ms<th>p99.9 ms<th>max ms<th>outcomes",
     );
     for (call, of) in &stats.calls {
-        write!(page, "<tr><td>{}<td>{}", call.name(), group(of.from_due.len()))?;
+        write!(
+            page,
+            "<tr><td>{}<td>{}",
+            call.name(),
+            group(of.from_due.len())
+        )?;
         for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
-            write!(page, "<td>{:.1}", of.from_due.value_at_quantile(quantile) as f64 / 1_000.0)?;
+            write!(
+                page,
+                "<td>{:.1}",
+                of.from_due.value_at_quantile(quantile) as f64 / 1_000.0
+            )?;
         }
-        let outcomes: Vec<String> =
-            of.outcomes.iter().map(|(outcome, count)| format!("{outcome} {}", group(*count))).collect();
+        let outcomes: Vec<String> = of
+            .outcomes
+            .iter()
+            .map(|(outcome, count)| format!("{outcome} {}", group(*count)))
+            .collect();
         write!(page, "<td>{}", outcomes.join("<br>"))?;
     }
     page.push_str("</table>");

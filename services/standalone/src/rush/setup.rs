@@ -44,8 +44,14 @@ pub(crate) async fn apply(rush: &Rush) -> anyhow::Result<Plan> {
         "permit_ttl_secs": 7_200,
     });
     let mut campaigns = CampaignAdminServiceClient::new(args.tls.channel(&args.identity_admin)?);
-    let request = ApplyCampaignRequest { document: document.to_string(), validate_only: false };
-    campaigns.apply_campaign(request).await.context("the campaign was not applied")?;
+    let request = ApplyCampaignRequest {
+        document: document.to_string(),
+        validate_only: false,
+    };
+    campaigns
+        .apply_campaign(request)
+        .await
+        .context("the campaign was not applied")?;
 
     let plan = plan::clinics(&rush.population, args.supply, today)?;
     let clinics: usize = plan.values().map(Vec::len).sum();
@@ -58,25 +64,34 @@ pub(crate) async fn apply(rush: &Rush) -> anyhow::Result<Plan> {
                 clinics: part.to_vec(),
                 validate_only: false,
             };
-            admin.apply_clinics(request).await.with_context(|| format!("clinics of {region}"))?;
+            admin
+                .apply_clinics(request)
+                .await
+                .with_context(|| format!("clinics of {region}"))?;
             bar.inc(part.len() as u64);
         }
     }
     bar.finish();
     let places: u64 = places(&plan).map(u64::from).sum();
-    say(&format!("{} clinics with {} places for a first dose", group(clinics as u64), group(places)))?;
+    say(&format!(
+        "{} clinics with {} places for a first dose",
+        group(clinics as u64),
+        group(places)
+    ))?;
     Ok(plan)
 }
 
 /// First-dose capacities of all slots.
 pub(crate) fn places(plan: &Plan) -> impl Iterator<Item = u32> {
     let slots = plan.values().flatten().flat_map(|clinic| &clinic.slots);
-    slots.filter(|slot| slot.dose == 1).map(|slot| slot.capacity)
+    slots
+        .filter(|slot| slot.dose == 1)
+        .map(|slot| slot.capacity)
 }
 
 /// Waits until every gateway shows slots of every region.
 pub(crate) async fn wait_for_slots(rush: &Rush, plan: &Plan) -> anyhow::Result<()> {
-    let begun = std::time::Instant::now();
+    let begun = super::now();
     let bar = bar((plan.len() * rush.channels.len()) as u64, "gateways")?;
     for channel in &rush.channels {
         let mut availability = AvailabilityServiceClient::new(channel.clone());
@@ -93,7 +108,10 @@ pub(crate) async fn wait_for_slots(rush: &Rush, plan: &Plan) -> anyhow::Result<(
                     break;
                 }
                 let waited = begun.elapsed();
-                anyhow::ensure!(waited < SHOWN_WITHIN, "{region} is not shown by a gateway after {waited:?}");
+                anyhow::ensure!(
+                    waited < SHOWN_WITHIN,
+                    "{region} is not shown by a gateway after {waited:?}"
+                );
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             bar.inc(1);
@@ -111,6 +129,8 @@ pub(crate) async fn open_room(rush: &Rush) -> anyhow::Result<u64> {
         cohort: COHORT.to_owned(),
         people_per_kilosecond: 0,
     };
-    let open = CampaignAdminServiceClient::new(channel).open_room(request).await;
+    let open = CampaignAdminServiceClient::new(channel)
+        .open_room(request)
+        .await;
     Ok(open.context("the room was not opened")?.into_inner().people)
 }

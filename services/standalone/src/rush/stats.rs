@@ -58,10 +58,13 @@ pub(crate) struct CallStats {
 
 impl Default for CallStats {
     fn default() -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("these bounds are good")
-        };
-        Self { outcomes: BTreeMap::new(), from_due: histogram(), from_sent: histogram() }
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("these bounds are good");
+        Self {
+            outcomes: BTreeMap::new(),
+            from_due: histogram(),
+            from_sent: histogram(),
+        }
     }
 }
 
@@ -82,7 +85,13 @@ pub(crate) struct Stats {
 
 impl Stats {
     /// Counts a call.
-    pub(crate) fn call(&mut self, call: Call, outcome: &'static str, from_due: Duration, from_sent: Duration) {
+    pub(crate) fn call(
+        &mut self,
+        call: Call,
+        outcome: &'static str,
+        from_due: Duration,
+        from_sent: Duration,
+    ) {
         let stats = self.calls.entry(call).or_default();
         *stats.outcomes.entry(outcome).or_default() += 1;
         let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -140,10 +149,16 @@ impl Stats {
         for (call, stats) in &self.calls {
             let ms = |quantile| {
                 let micros = stats.from_due.value_at_quantile(quantile);
-                format!("{:.1}", Duration::from_micros(micros).as_secs_f64() * 1_000.0)
+                format!(
+                    "{:.1}",
+                    Duration::from_micros(micros).as_secs_f64() * 1_000.0
+                )
             };
-            let outcomes: Vec<String> =
-                stats.outcomes.iter().map(|(outcome, count)| format!("{outcome} {count}")).collect();
+            let outcomes: Vec<String> = stats
+                .outcomes
+                .iter()
+                .map(|(outcome, count)| format!("{outcome} {count}"))
+                .collect();
             table.push_str(&format!(
                 "{:<14} {:>9} {:>9} {:>9} {:>9} {:>9}  {}\n",
                 call.name(),

@@ -48,7 +48,13 @@ impl Verdict {
     #[must_use]
     pub(crate) fn holds(&self) -> bool {
         self.verified
-            && self.oversold + self.lost + self.doubled + self.without_permit + self.miscounted + self.broken == 0
+            && self.oversold
+                + self.lost
+                + self.doubled
+                + self.without_permit
+                + self.miscounted
+                + self.broken
+                == 0
     }
 
     /// What the terminal shows.
@@ -83,24 +89,37 @@ impl Verdict {
 pub(crate) async fn judge(rush: &Rush, outcome: &Outcome) -> anyhow::Result<Verdict> {
     let broken = outcome.stats.broken.values().sum();
     let (Some(people), false) = (&rush.args.people, rush.args.ledgers.is_empty()) else {
-        return Ok(Verdict { broken, ..Verdict::default() });
+        return Ok(Verdict {
+            broken,
+            ..Verdict::default()
+        });
     };
     let mut ledgers = BTreeMap::new();
     for named in &rush.args.ledgers {
-        let (region, url) = named.split_once('=').context("--ledger must be REGION=URL")?;
-        let facts = read(url, &rush.args.campaign).await.with_context(|| format!("ledger of {region}"))?;
+        let (region, url) = named
+            .split_once('=')
+            .context("--ledger must be REGION=URL")?;
+        let facts = read(url, &rush.args.campaign)
+            .await
+            .with_context(|| format!("ledger of {region}"))?;
         ledgers.insert(region.to_owned(), facts);
     }
     let regions = &rush.regions;
     if regions.iter().any(|region| !ledgers.contains_key(region)) {
-        return Ok(Verdict { broken, ..Verdict::default() });
+        return Ok(Verdict {
+            broken,
+            ..Verdict::default()
+        });
     }
     let places = match people.strip_prefix("sqlite:") {
         Some(path) => sqlite::places(path, &rush.args.campaign),
         None => postgres::places(people, &rush.args.campaign).await,
     };
     let places = places.context("the database of people")?;
-    Ok(Verdict { broken, ..weigh(regions, &ledgers, &places, &outcome.acks) })
+    Ok(Verdict {
+        broken,
+        ..weigh(regions, &ledgers, &places, &outcome.acks)
+    })
 }
 
 async fn read(url: &str, campaign: &str) -> anyhow::Result<Facts> {
@@ -117,19 +136,32 @@ fn weigh(
     places: &HashMap<[u8; 16], Place>,
     acks: &[Ack],
 ) -> Verdict {
-    let mut verdict = Verdict { verified: true, ..Verdict::default() };
+    let mut verdict = Verdict {
+        verified: true,
+        ..Verdict::default()
+    };
     let mut bookings_of: HashMap<[u8; 16], BTreeSet<[u8; 16]>> = HashMap::new();
     for (region, facts) in ledgers {
         count_slots(region, facts, &mut verdict);
-        for one in facts.appointments.iter().filter(|one| one.state == "BOOKED") {
-            bookings_of.entry(one.person).or_default().insert(one.booking);
+        for one in facts
+            .appointments
+            .iter()
+            .filter(|one| one.state == "BOOKED")
+        {
+            bookings_of
+                .entry(one.person)
+                .or_default()
+                .insert(one.booking);
         }
         let active = facts.claims.iter().filter(|(_, claim)| claim.active());
         for (person, claim) in active {
             if claim.state == "BOOKED" {
                 verdict.booked += 1;
                 // A claim without appointments would be a booking that does not exist.
-                bookings_of.entry(*person).or_default().insert(claim.booking.unwrap_or_default());
+                bookings_of
+                    .entry(*person)
+                    .or_default()
+                    .insert(claim.booking.unwrap_or_default());
             }
             let permitted = places
                 .get(person)
@@ -137,18 +169,27 @@ fn weigh(
             verdict.without_permit += u64::from(!permitted);
         }
     }
-    verdict.doubled = bookings_of.values().filter(|bookings| bookings.len() > 1).count() as u64;
+    verdict.doubled = bookings_of
+        .values()
+        .filter(|bookings| bookings.len() > 1)
+        .count() as u64;
     verdict.lost = lost(regions, ledgers, acks);
     let told: BTreeSet<[u8; 16]> = acks.iter().map(|ack| *ack.booking.as_bytes()).collect();
     let all = ledgers.values().flat_map(|facts| facts.claims.values());
-    let booked = all.filter(|claim| claim.state == "BOOKED").filter_map(|claim| claim.booking);
+    let booked = all
+        .filter(|claim| claim.state == "BOOKED")
+        .filter_map(|claim| claim.booking);
     verdict.unanswered = booked.filter(|booking| !told.contains(booking)).count() as u64;
     verdict
 }
 
 fn count_slots(region: &str, facts: &Facts, verdict: &mut Verdict) {
     let mut active: HashMap<i64, u64> = HashMap::new();
-    for one in facts.appointments.iter().filter(|one| one.state != "CANCELLED") {
+    for one in facts
+        .appointments
+        .iter()
+        .filter(|one| one.state != "CANCELLED")
+    {
         *active.entry(one.slot).or_default() += 1;
     }
     let of_region = verdict.regions.entry(region.to_owned()).or_default();
@@ -169,8 +210,11 @@ fn lost(regions: &[String], ledgers: &BTreeMap<String, Facts>, acks: &[Ack]) -> 
     let mut lost = 0;
     let mut last: HashMap<[u8; 16], &Ack> = HashMap::new();
     for ack in acks {
-        let facts = regions.get(usize::from(ack.region)).and_then(|region| ledgers.get(region));
-        let recorded = facts.and_then(|facts| facts.requests.get(&(ack.person, *ack.request.0.as_bytes())));
+        let facts = regions
+            .get(usize::from(ack.region))
+            .and_then(|region| ledgers.get(region));
+        let recorded =
+            facts.and_then(|facts| facts.requests.get(&(ack.person, *ack.request.0.as_bytes())));
         let verdicts: &[&str] = match ack.kind {
             Kind::Booked => &["BOOKED", "CONFIRMED"],
             Kind::Held => &["HELD"],
@@ -190,7 +234,9 @@ fn lost(regions: &[String], ledgers: &BTreeMap<String, Facts>, acks: &[Ack]) -> 
         }
     }
     for (person, ack) in last {
-        let facts = regions.get(usize::from(ack.region)).and_then(|region| ledgers.get(region));
+        let facts = regions
+            .get(usize::from(ack.region))
+            .and_then(|region| ledgers.get(region));
         let claim = facts.and_then(|facts| facts.claims.get(&person));
         let kept = claim.is_some_and(|claim| {
             let as_told = match ack.kind {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use domain::{RegionId, Timestamp};
+use identity::Identity;
 use identity::config::Assertions;
 use identity::development;
 use identity::people::sqlite::SqlitePeople;
 use identity::person::Blinding;
-use identity::Identity;
 use runtime::Boot;
 use runtime::keyspace::{Keyspace, Session};
 use runtime::secret::Secret;
@@ -34,11 +34,17 @@ impl Home {
         let held = File::create(folder.join("in-use"))?;
         held.try_lock()
             .with_context(|| format!("{} is in use by another process", folder.display()))?;
-        let home = Self { folder: folder.to_owned(), _held: held };
+        let home = Self {
+            folder: folder.to_owned(),
+            _held: held,
+        };
         for name in ["internal.key", "page.key", "pepper.key", "draw.key"] {
             secret(&folder.join(name))?;
         }
-        for (signing, public) in [("permit-signing", "permit_keys.json"), ("room-signing", "room_keys.json")] {
+        for (signing, public) in [
+            ("permit-signing", "permit_keys.json"),
+            ("room-signing", "room_keys.json"),
+        ] {
             let (signing, public) = (folder.join(signing), folder.join(public));
             if !public.exists() {
                 fs::create_dir_all(&signing)?;
@@ -90,7 +96,10 @@ impl Home {
         let mut providers = Vec::new();
         if dev {
             let provider = development::Provider::load_or_create(&self.development())?;
-            providers.push((development::ISSUER.to_owned(), provider.jwks_file().to_owned()));
+            providers.push((
+                development::ISSUER.to_owned(),
+                provider.jwks_file().to_owned(),
+            ));
         }
         let pepper = secret(&self.folder.join("pepper.key"))?;
         let draw_key = secret(&self.folder.join("draw.key"))?;
@@ -135,11 +144,17 @@ fn secret(path: &Path) -> anyhow::Result<Secret> {
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         // Written aside and renamed: a crash leaves no half secret.
         let aside = path.with_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
     }
-    let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(Secret::new(text.trim().as_bytes().to_vec()))
 }

@@ -48,7 +48,10 @@ pub(super) struct StampSession {
 
 impl Connector {
     pub(super) fn new(settings: &Settings, tasks: &Tasks) -> Result<Self, BoxError> {
-        let url = settings.url.expose_str().ok_or("the database URL is not text")?;
+        let url = settings
+            .url
+            .expose_str()
+            .ok_or("the database URL is not text")?;
         // The message of the parser does not quote the URL, but its source might.
         let mut config: Config = url.parse().map_err(|_| "the database URL cannot be read")?;
         config
@@ -61,7 +64,11 @@ impl Connector {
         if tls.is_some() {
             config.ssl_mode(SslMode::Require);
         }
-        Ok(Self { config, tls, tasks: tasks.clone() })
+        Ok(Self {
+            config,
+            tls,
+            tasks: tasks.clone(),
+        })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -86,7 +93,10 @@ impl Connector {
         let session = self.plain_session().await?;
         let preparing = async {
             // Below our own limit, so that the server gives up before we do.
-            session.client.batch_execute("SET statement_timeout = '4s'; SET lock_timeout = '3s'").await?;
+            session
+                .client
+                .batch_execute("SET statement_timeout = '4s'; SET lock_timeout = '3s'")
+                .await?;
             session.client.prepare(STAMP).await
         };
         let stamp = tokio::time::timeout(CONNECT_WITHIN, preparing).await??;

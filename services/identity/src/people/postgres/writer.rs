@@ -33,7 +33,11 @@ pub(super) async fn run(connector: Connector, mut queue: mpsc::Receiver<Ask>, me
                 session = None;
                 if !failing {
                     let error = fields::chain(error.as_ref());
-                    tracing::warn!(error, retry = "caller", "a group of people was not acknowledged");
+                    tracing::warn!(
+                        error,
+                        retry = "caller",
+                        "a group of people was not acknowledged"
+                    );
                 }
                 failing = true;
             }
@@ -48,7 +52,10 @@ async fn write(
     stamps: &[Stamp],
 ) -> Result<Vec<Placed>, BoxError> {
     // A session that died while nobody asked costs nobody an answer.
-    let open = match session.take().filter(|open| !open.session.client.is_closed()) {
+    let open = match session
+        .take()
+        .filter(|open| !open.session.client.is_closed())
+    {
         Some(open) => session.insert(open),
         None => session.insert(connector.stamp_session().await?),
     };
@@ -61,15 +68,24 @@ async fn write(
 
 async fn stamp(open: &StampSession, stamps: &[Stamp]) -> Result<Vec<Placed>, BoxError> {
     let campaigns: Vec<&str> = stamps.iter().map(|stamp| stamp.campaign.as_str()).collect();
-    let people: Vec<&[u8]> = stamps.iter().map(|stamp| stamp.person.as_bytes().as_slice()).collect();
+    let people: Vec<&[u8]> = stamps
+        .iter()
+        .map(|stamp| stamp.person.as_bytes().as_slice())
+        .collect();
     let cohorts: Vec<&str> = stamps.iter().map(|stamp| stamp.cohort.as_str()).collect();
     let regions: Vec<&str> = stamps.iter().map(|stamp| stamp.region.as_str()).collect();
-    let tickets: Vec<&[u8]> = stamps.iter().map(|stamp| stamp.ticket.0.as_slice()).collect();
+    let tickets: Vec<&[u8]> = stamps
+        .iter()
+        .map(|stamp| stamp.ticket.0.as_slice())
+        .collect();
     let callers: Vec<&str> = stamps.iter().map(|stamp| stamp.caller.as_str()).collect();
     let rows = open
         .session
         .client
-        .query(&open.stamp, &[&campaigns, &people, &cohorts, &regions, &tickets, &callers])
+        .query(
+            &open.stamp,
+            &[&campaigns, &people, &cohorts, &regions, &tickets, &callers],
+        )
         .await?;
     let mut answers = vec![None; stamps.len()];
     for row in rows {
@@ -80,8 +96,12 @@ async fn stamp(open: &StampSession, stamps: &[Stamp]) -> Result<Vec<Placed>, Box
             bucket: i64::from(row.try_get::<_, i32>(4)?),
             ticket: row.try_get(5)?,
         };
-        let at = usize::try_from(row.try_get::<_, i64>(0)?).ok().and_then(|at| at.checked_sub(1));
-        let answer = at.and_then(|at| answers.get_mut(at)).ok_or(Corrupt { what: "order" })?;
+        let at = usize::try_from(row.try_get::<_, i64>(0)?)
+            .ok()
+            .and_then(|at| at.checked_sub(1));
+        let answer = at
+            .and_then(|at| answers.get_mut(at))
+            .ok_or(Corrupt { what: "order" })?;
         *answer = Some(columns.placed()?);
     }
     // A missing one makes the list shorter, and the whole group fails: nobody gets another's place.

@@ -53,35 +53,37 @@ CREATE INDEX slot_shard ON slot (shard_id);
 
 -- What makes a person unique in a campaign. A FREE claim that names a booking had that hold and let it expire.
 CREATE TABLE claim (
-    campaign   TEXT NOT NULL,
-    person     BLOB NOT NULL CHECK (length(person) = 16),
-    serial     INTEGER NOT NULL,
-    state      TEXT NOT NULL CHECK (state IN ('FREE', 'HELD', 'BOOKED', 'SURRENDERED')),
-    version    INTEGER NOT NULL,
-    hold_until INTEGER,
-    hold_shard INTEGER,
-    booking    BLOB,
+    campaign    TEXT NOT NULL,
+    person      BLOB NOT NULL CHECK (length(person) = 16),
+    serial      INTEGER NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('FREE', 'HELD', 'BOOKED', 'SURRENDERED')),
+    version     INTEGER NOT NULL,
+    hold_until  INTEGER,
+    hold_shard  INTEGER,
+    booking     BLOB,
+    first_slot  INTEGER,
+    second_slot INTEGER,
     PRIMARY KEY (campaign, person),
     CHECK ((state = 'HELD') = (hold_until IS NOT NULL AND hold_shard IS NOT NULL)),
-    CHECK (state NOT IN ('HELD', 'BOOKED') OR booking IS NOT NULL)
+    CHECK ((state IN ('HELD', 'BOOKED')) = (first_slot IS NOT NULL)),
+    CHECK (first_slot IS NOT NULL OR second_slot IS NULL),
+    CHECK (first_slot IS NULL OR booking IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX claim_hold ON claim (hold_shard, hold_until) WHERE hold_shard IS NOT NULL;
 
--- One row for each appointment a hold or booking has or had.
+-- One row for each appointment a hold or booking has or had; a claim knows the slots of the active ones.
 CREATE TABLE booking (
     booking  BLOB NOT NULL CHECK (length(booking) = 16),
-    slot_id  INTEGER NOT NULL REFERENCES slot (slot_id),
+    slot_id  INTEGER NOT NULL,
     day      INTEGER NOT NULL,
     dose     INTEGER NOT NULL,
     state    TEXT NOT NULL CHECK (state IN ('HELD', 'BOOKED', 'CANCELLED')),
     code     TEXT NOT NULL,
     campaign TEXT NOT NULL,
     person   BLOB NOT NULL,
-    PRIMARY KEY (booking, slot_id)
+    PRIMARY KEY (slot_id, booking)
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX booking_slot ON booking (slot_id);
 
 -- Every op that changed something, under the id its device gave it.
 CREATE TABLE request (

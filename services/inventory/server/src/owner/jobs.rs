@@ -1,7 +1,7 @@
 //! The work around a shard's core: each is a future that ends in an input for it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::{Epoch, Op, Refusal, ShardId, SlotId, SlotState, Verdict};
 use futures::FutureExt as _;
@@ -49,7 +49,7 @@ pub(super) fn job(parts: &OwnerParts, writer: &mut MaybeWriter, effect: Effect) 
     let job = match effect {
         Effect::Load { slots } => load(ledger, slots).boxed(),
         Effect::Send { seq, ops } => {
-            let batches = parts.metrics.clone();
+            let batches = (parts.metrics.clone(), parts.clock.clone());
             batch(writer.take(), parts.shard, seq, ops, batches).boxed()
         }
         Effect::Sweep { seq, limit } => sweep(writer.take(), seq, limit).boxed(),
@@ -101,16 +101,16 @@ async fn batch(
     shard: ShardId,
     seq: u64,
     ops: Vec<Op>,
-    metrics: crate::metrics::OwnerMetrics,
+    (metrics, clock): (crate::metrics::OwnerMetrics, runtime::Clock),
 ) -> Done {
     let Some(mut writer) = writer else {
         let failure = BatchFailure::Unknown;
         return Done::Batch { writer: None, input: Input::BatchFailed { seq, failure } };
     };
-    let begun = Instant::now();
+    let begun = clock.monotonic();
     let input = match writer.batch(seq, &ops).await {
         Ok(answer) => {
-            metrics.committed(ops.len(), begun.elapsed());
+            metrics.committed(ops.len(), clock.monotonic().saturating_duration_since(begun));
             let slots = answer.slots.iter().map(count).collect();
             Input::BatchDone { seq, verdicts: answer.verdicts, slots }
         }
@@ -225,7 +225,9 @@ pub(super) fn move_booking(parts: &OwnerParts, epoch: Epoch, op: MoveOp, reply: 
                 Err(error) => {
                     let refusal = match error {
                         Fault::Fenced { .. } => Refusal::NotOwner,
-                        _ => Refusal::Unavailable,
+                        Fault::Constraint { .. } | Fault::Unknown { .. } | Fault::Unavailable { .. } => {
+                            Refusal::Unavailable
+                        }
                     };
                     let verdict = Verdict::Refused { refusal, claim_version: None };
                     return Done::Moved { slot, outcome: None, reply, verdict };

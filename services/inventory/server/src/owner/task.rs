@@ -228,7 +228,12 @@ impl Owner {
                 tracing::error!(%region, shard.id = %shard, alarm = ?what, "an invariant of the shard did not hold");
             }
             Effect::Reserved { ask } => self.run_move(ask),
-            work => self.start(work),
+            work @ (Effect::Load { .. }
+            | Effect::Send { .. }
+            | Effect::Sweep { .. }
+            | Effect::Lookup { .. }
+            | Effect::Seize { .. }
+            | Effect::ReadVerdicts { .. }) => self.start(work),
         }
     }
 

@@ -20,11 +20,14 @@ const SLOTS_MAX: usize = 20_000;
 /// People one slot can take; above it is a slip of the finger.
 const CAPACITY_MAX: u32 = 100_000;
 
+/// The regions a process serves: ledger and number of shards.
+pub(crate) type ServedRegions = BTreeMap<RegionId, (Arc<dyn Ledger>, u32)>;
+
 /// `doseline.admin.v1.ClinicAdminService`.
 #[derive(Clone)]
 pub struct ClinicAdmin {
-    /// The regions this process serves: ledger and number of shards.
-    pub regions: Arc<BTreeMap<RegionId, (Arc<dyn Ledger>, u32)>>,
+    /// The regions this process serves.
+    pub(crate) regions: Arc<ServedRegions>,
 }
 
 #[tonic::async_trait]

@@ -134,7 +134,12 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
             let booking = BookingId(Uuid::new_v4());
             let action = |ttl| match kind {
                 CallKind::HoldSlots => Action::Hold { slots, booking, ttl },
-                _ => Action::Book { slots, booking },
+                CallKind::Book
+                | CallKind::ConfirmHold
+                | CallKind::ReleaseHold
+                | CallKind::MoveBooking
+                | CallKind::CancelBooking
+                | CallKind::GetBooking => Action::Book { slots, booking },
             };
             match shared.admission.check(&permit) {
                 Ok(()) => decide(shared, change(mutation, permit), Some(clinic), action, replies),

@@ -54,5 +54,7 @@ pub(super) struct Place {
 }
 
 pub(super) fn sixteen(bytes: &[u8]) -> anyhow::Result<[u8; 16]> {
-    bytes.try_into().map_err(|_| anyhow::anyhow!("an id of {} bytes", bytes.len()))
+    bytes
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("an id of {} bytes", bytes.len()))
 }

@@ -11,7 +11,10 @@ use super::facts::{Appointment, Claim, Counts, Facts, Place, Request, sixteen};
 
 async fn connect(url: &str) -> anyhow::Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    #[expect(clippy::disallowed_methods, reason = "ends with the client; a verdict is no service")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the client; a verdict is no service"
+    )]
     tokio::spawn(async move {
         // Its end is seen by the client's calls.
         let _ = connection.await;
@@ -26,8 +29,13 @@ async fn each(
     campaign: Option<&str>,
     mut take: impl FnMut(&Row) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let parameters = campaign.iter().map(|campaign| campaign as &(dyn ToSql + Sync));
-    let rows = transaction.query_raw(sql, parameters.collect::<Vec<_>>()).await.context(sql.to_owned())?;
+    let parameters = campaign
+        .iter()
+        .map(|campaign| campaign as &(dyn ToSql + Sync));
+    let rows = transaction
+        .query_raw(sql, parameters.collect::<Vec<_>>())
+        .await
+        .context(sql.to_owned())?;
     let mut rows = std::pin::pin!(rows);
     while let Some(row) = rows.try_next().await? {
         take(&row)?;
@@ -54,7 +62,10 @@ pub(super) async fn facts(url: &str, campaign: &str) -> anyhow::Result<Facts> {
     let mut facts = Facts::default();
     let sql = "SELECT slot_id::bigint, capacity::bigint, booked::bigint FROM slot";
     each(&snapshot, sql, None, |row| {
-        let counts = Counts { capacity: number(row, 1)?, booked: number(row, 2)? };
+        let counts = Counts {
+            capacity: number(row, 1)?,
+            booked: number(row, 2)?,
+        };
         facts.slots.insert(row.try_get(0)?, counts);
         Ok(())
     })
@@ -73,9 +84,20 @@ pub(super) async fn facts(url: &str, campaign: &str) -> anyhow::Result<Facts> {
     let sql = "SELECT person, state::text, serial::bigint, version::bigint, uuid_send(booking) \
                FROM claim WHERE campaign = $1";
     each(&snapshot, sql, Some(campaign), |row| {
-        let booking = row.try_get::<_, Option<&[u8]>>(4)?.map(sixteen).transpose()?;
+        let booking = row
+            .try_get::<_, Option<&[u8]>>(4)?
+            .map(sixteen)
+            .transpose()?;
         let (serial, version) = (number(row, 2)?, number(row, 3)?);
-        facts.claims.insert(id(row, 0)?, Claim { state: row.try_get(1)?, serial, version, booking });
+        facts.claims.insert(
+            id(row, 0)?,
+            Claim {
+                state: row.try_get(1)?,
+                serial,
+                version,
+                booking,
+            },
+        );
         Ok(())
     })
     .await?;
@@ -101,7 +123,10 @@ pub(super) async fn places(url: &str, campaign: &str) -> anyhow::Result<HashMap<
     let mut places = HashMap::new();
     let sql = "SELECT person, region::text, serial::bigint FROM place WHERE campaign = $1";
     each(&snapshot, sql, Some(campaign), |row| {
-        let place = Place { region: row.try_get(1)?, serial: number(row, 2)? };
+        let place = Place {
+            region: row.try_get(1)?,
+            serial: number(row, 2)?,
+        };
         places.insert(id(row, 0)?, place);
         Ok(())
     })

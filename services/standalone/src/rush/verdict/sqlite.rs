@@ -7,7 +7,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::facts::{Appointment, Claim, Counts, Facts, Place, Request, sixteen};
 
 fn open(path: &str) -> anyhow::Result<Connection> {
-    Ok(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+    Ok(Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )?)
 }
 
 pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
@@ -18,7 +21,10 @@ pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
     let mut slots = db.prepare("SELECT slot_id, capacity, booked FROM slot")?;
     let mut rows = slots.query([])?;
     while let Some(row) = rows.next()? {
-        let counts = Counts { capacity: row.get(1)?, booked: row.get(2)? };
+        let counts = Counts {
+            capacity: row.get(1)?,
+            booked: row.get(2)?,
+        };
         facts.slots.insert(row.get(0)?, counts);
     }
     let mut bookings = db.prepare("SELECT booking, slot_id, state, person FROM booking")?;
@@ -31,13 +37,24 @@ pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
             person: sixteen(row.get_ref(3)?.as_blob()?)?,
         });
     }
-    let mut claims =
-        db.prepare("SELECT person, state, serial, version, booking FROM claim WHERE campaign = ?1")?;
+    let mut claims = db
+        .prepare("SELECT person, state, serial, version, booking FROM claim WHERE campaign = ?1")?;
     let mut rows = claims.query([campaign])?;
     while let Some(row) = rows.next()? {
-        let booking = row.get_ref(4)?.as_blob_or_null()?.map(sixteen).transpose()?;
-        let claim = Claim { state: row.get(1)?, serial: row.get(2)?, version: row.get(3)?, booking };
-        facts.claims.insert(sixteen(row.get_ref(0)?.as_blob()?)?, claim);
+        let booking = row
+            .get_ref(4)?
+            .as_blob_or_null()?
+            .map(sixteen)
+            .transpose()?;
+        let claim = Claim {
+            state: row.get(1)?,
+            serial: row.get(2)?,
+            version: row.get(3)?,
+            booking,
+        };
+        facts
+            .claims
+            .insert(sixteen(row.get_ref(0)?.as_blob()?)?, claim);
     }
     let mut requests = db.prepare(
         "SELECT person, request_id, verdict, booking, first_slot, coalesce(second_slot, 0), version_after \
@@ -45,7 +62,10 @@ pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
     )?;
     let mut rows = requests.query([campaign])?;
     while let Some(row) = rows.next()? {
-        let key = (sixteen(row.get_ref(0)?.as_blob()?)?, sixteen(row.get_ref(1)?.as_blob()?)?);
+        let key = (
+            sixteen(row.get_ref(0)?.as_blob()?)?,
+            sixteen(row.get_ref(1)?.as_blob()?)?,
+        );
         let request = Request {
             verdict: row.get(2)?,
             booking: sixteen(row.get_ref(3)?.as_blob()?)?,
@@ -63,7 +83,10 @@ pub(super) fn places(path: &str, campaign: &str) -> anyhow::Result<HashMap<[u8; 
     let mut rows = query.query([campaign])?;
     let mut places = HashMap::new();
     while let Some(row) = rows.next()? {
-        let place = Place { region: row.get(1)?, serial: row.get(2)? };
+        let place = Place {
+            region: row.get(1)?,
+            serial: row.get(2)?,
+        };
         places.insert(sixteen(row.get_ref(0)?.as_blob()?)?, place);
     }
     Ok(places)

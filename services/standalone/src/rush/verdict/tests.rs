@@ -13,16 +13,49 @@ struct World {
 /// Two people with a booking each in a slot for two.
 fn world() -> World {
     let mut facts = Facts::default();
-    facts.slots.insert(7, Counts { capacity: 2, booked: 2 });
+    facts.slots.insert(
+        7,
+        Counts {
+            capacity: 2,
+            booked: 2,
+        },
+    );
     let mut places = HashMap::new();
     let mut acks = Vec::new();
     for n in 1..=2u8 {
         let (person, booking, request) = ([n; 16], [n + 10; 16], [n + 20; 16]);
         let state = "BOOKED".to_owned();
-        facts.appointments.push(Appointment { booking, slot: 7, state: state.clone(), person });
-        facts.claims.insert(person, Claim { state: state.clone(), serial: 1, version: 1, booking: Some(booking) });
-        facts.requests.insert((person, request), Request { verdict: state, booking, slots: [7, 0], version: 1 });
-        places.insert(person, Place { region: "seoul".into(), serial: 1 });
+        facts.appointments.push(Appointment {
+            booking,
+            slot: 7,
+            state: state.clone(),
+            person,
+        });
+        facts.claims.insert(
+            person,
+            Claim {
+                state: state.clone(),
+                serial: 1,
+                version: 1,
+                booking: Some(booking),
+            },
+        );
+        facts.requests.insert(
+            (person, request),
+            Request {
+                verdict: state,
+                booking,
+                slots: [7, 0],
+                version: 1,
+            },
+        );
+        places.insert(
+            person,
+            Place {
+                region: "seoul".into(),
+                serial: 1,
+            },
+        );
         acks.push(Ack {
             person,
             region: 0,
@@ -33,7 +66,11 @@ fn world() -> World {
             version: ClaimVersion(1),
         });
     }
-    World { ledgers: [("seoul".to_owned(), facts)].into(), places, acks }
+    World {
+        ledgers: [("seoul".to_owned(), facts)].into(),
+        places,
+        acks,
+    }
 }
 
 impl World {
@@ -57,14 +94,26 @@ fn a_sound_world_holds() {
 #[test]
 fn one_too_many_is_oversold() {
     let mut it = world();
-    it.seoul().slots.insert(7, Counts { capacity: 1, booked: 2 });
+    it.seoul().slots.insert(
+        7,
+        Counts {
+            capacity: 1,
+            booked: 2,
+        },
+    );
     assert_eq!(it.judged().oversold, 1);
 }
 
 #[test]
 fn a_counter_that_lies_is_seen() {
     let mut it = world();
-    it.seoul().slots.insert(7, Counts { capacity: 2, booked: 1 });
+    it.seoul().slots.insert(
+        7,
+        Counts {
+            capacity: 2,
+            booked: 1,
+        },
+    );
     assert_eq!(it.judged().miscounted, 1);
 }
 
@@ -95,9 +144,28 @@ fn the_same_person_in_two_regions_has_two_bookings() {
     let mut it = world();
     let mut busan = Facts::default();
     let (person, booking) = ([1; 16], [99; 16]);
-    busan.slots.insert(1, Counts { capacity: 1, booked: 1 });
-    busan.appointments.push(Appointment { booking, slot: 1, state: "BOOKED".into(), person });
-    busan.claims.insert(person, Claim { state: "BOOKED".into(), serial: 1, version: 1, booking: Some(booking) });
+    busan.slots.insert(
+        1,
+        Counts {
+            capacity: 1,
+            booked: 1,
+        },
+    );
+    busan.appointments.push(Appointment {
+        booking,
+        slot: 1,
+        state: "BOOKED".into(),
+        person,
+    });
+    busan.claims.insert(
+        person,
+        Claim {
+            state: "BOOKED".into(),
+            serial: 1,
+            version: 1,
+            booking: Some(booking),
+        },
+    );
     it.ledgers.insert("busan".to_owned(), busan);
     let verdict = it.judged();
     assert_eq!((verdict.doubled, verdict.without_permit), (1, 1));

@@ -7,7 +7,7 @@ use domain::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::{ClaimRow, claim_row, pair, parsed, superseded};
+use super::rows::{ClaimRow, claim_row, parsed, superseded};
 use super::work::{Asked, Authority, Work};
 use super::writing::{Outcome, statement_fault};
 use crate::ledger::{AppointmentState, BatchAnswer, ClaimState, Fault, SlotCount};
@@ -165,6 +165,7 @@ fn take_slots(
     claim.hold_until = hold_until;
     claim.hold_shard = hold_until.map(|_| work.authority.shard());
     claim.booking = Some(booking);
+    claim.slots = Some(slots);
     work.record(asked, claim, recorded, &concerned)
 }
 
@@ -217,28 +218,29 @@ fn settle_hold(
     if seen != claim.version {
         return Ok(claim.refuse(Refusal::ClaimVersionStale));
     }
-    let mut concerned = Vec::with_capacity(2);
-    for appointment in work.appointments(hold)? {
-        let slot = work.slot(appointment.slot)?;
+    let Some(slots) = claim.slots else {
+        return Ok(claim.refuse(Refusal::BookingUnknown));
+    };
+    for slot in slots.iter() {
+        let slot = work.slot(slot)?;
         if slot.is_none_or(|slot| slot.shard != work.authority.shard()) {
             return Ok(claim.refuse(Refusal::WrongShard));
         }
-        concerned.push(appointment.slot);
+    }
+    for slot in slots.iter() {
+        if confirm {
+            work.confirm(hold, slot)?;
+        } else {
+            work.give_back(hold, slot)?;
+        }
     }
     let done = if confirm {
-        work.db
-            .prepare_cached(
-                "UPDATE booking SET state = 'BOOKED' WHERE booking = ?1 AND state = 'HELD'",
-            )?
-            .execute([hold.as_bytes()])?;
         claim.state = ClaimState::Booked;
         Done::Confirmed
     } else {
-        for slot in &concerned {
-            work.give_back(hold, *slot)?;
-        }
         claim.state = ClaimState::Free;
         claim.booking = None;
+        claim.slots = None;
         Done::Released
     };
     claim.hold_until = None;
@@ -246,11 +248,12 @@ fn settle_hold(
     let recorded = Recorded {
         done,
         booking: hold,
-        slots: pair(&concerned),
+        slots,
         hold_until: None,
         claim_version: ClaimVersion(claim.version.0 + 1),
     };
-    work.touched.extend(&concerned);
+    work.touched.extend(slots.iter());
+    let concerned: Vec<SlotId> = slots.iter().collect();
     work.record(asked, claim, recorded, &concerned)
 }
 

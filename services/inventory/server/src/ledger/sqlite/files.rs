@@ -19,6 +19,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than the statements of this module.
 const STATEMENTS_CACHED: usize = 128;
 
+/// 64 MiB of log: a page that many commits change is written back once, and reading the log at a start takes a moment.
+const CHECKPOINT_PAGES: i64 = 16_384;
+/// The pages of a big region's busy day.
+const CACHE_KIB: i64 = 131_072;
+
 /// Brings the tables up to date.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Fault> {
     let migrations = MIGRATIONS
@@ -39,8 +44,8 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "foreign_keys", true)?;
-    db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
-    db.pragma_update(None, "cache_size", -65_536)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     Ok(db)
 }
 

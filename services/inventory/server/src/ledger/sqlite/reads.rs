@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::{CampaignId, Claimant, PersonId, Serial, ShardId, SlotId, SlotState, Timestamp};
+use domain::{
+    CampaignId, Claimant, PersonId, Serial, ShardId, SlotId, SlotPair, SlotState, Timestamp,
+};
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
@@ -171,18 +173,14 @@ pub(super) fn claim(
     };
     view.booking = row.booking;
     view.hold_until = row.hold_until;
-    view.appointments = db
-        .prepare_cached(&format!(
-            "SELECT {SLOT_COLUMNS} FROM slot WHERE slot_id IN (
-                SELECT slot_id FROM booking WHERE booking = ?1 AND state <> 'CANCELLED') ORDER BY dose, slot_id"
-        ))?
-        .query_map(params![row.booking.as_ref().map(domain::BookingId::as_bytes)], |row| {
-            Ok(Appointment {
-                slot: read_slot(row)?,
-                state: appointment,
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
+    for slot in row.slots.into_iter().flat_map(SlotPair::iter) {
+        let found = slot_state(db, slot)?.map(|slot| Appointment {
+            slot,
+            state: appointment,
+        });
+        view.appointments.extend(found);
+    }
+    view.appointments.sort_by_key(|one| one.slot.dose);
     Ok(Some(view))
 }
 

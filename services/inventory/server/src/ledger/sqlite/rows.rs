@@ -22,13 +22,8 @@ pub(super) struct ClaimRow {
     pub(super) hold_until: Option<Timestamp>,
     pub(super) hold_shard: Option<ShardId>,
     pub(super) booking: Option<BookingId>,
-}
-
-/// One active appointment of a hold or booking.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AppointmentRow {
-    pub(super) slot: SlotId,
-    pub(super) dose: u8,
+    /// The slots of its active appointments.
+    pub(super) slots: Option<SlotPair>,
 }
 
 // === impl ClaimRow ===
@@ -42,6 +37,7 @@ impl ClaimRow {
         hold_until: None,
         hold_shard: None,
         booking: None,
+        slots: None,
     };
 
     /// Whether this is a hold past its deadline.
@@ -66,7 +62,7 @@ pub(super) fn superseded(who: &Claimant, claim: &ClaimRow) -> bool {
 
 pub(super) fn claim_row(db: &Connection, who: &Claimant) -> rusqlite::Result<Option<ClaimRow>> {
     db.prepare_cached(
-        "SELECT serial, state, version, hold_until, hold_shard, booking FROM claim WHERE campaign = ?1 AND person = ?2",
+        "SELECT serial, state, version, hold_until, hold_shard, booking, first_slot, second_slot FROM claim WHERE campaign = ?1 AND person = ?2",
     )?
     .query_row(params![who.campaign.as_str(), who.person.as_bytes()], |row| {
         Ok(ClaimRow {
@@ -76,6 +72,7 @@ pub(super) fn claim_row(db: &Connection, who: &Claimant) -> rusqlite::Result<Opt
             hold_until: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_micros),
             hold_shard: row.get::<_, Option<u32>>(4)?.map(ShardId),
             booking: row.get::<_, Option<[u8; 16]>>(5)?.map(BookingId::from_bytes),
+            slots: slot_pair(row, 6)?,
         })
     })
     .optional()
@@ -102,10 +99,7 @@ pub(super) fn recorded(
             let recorded = Recorded {
                 done,
                 booking: BookingId::from_bytes(row.get(2)?),
-                slots: SlotPair {
-                    first: SlotId(row.get(3)?),
-                    second: row.get::<_, Option<u64>>(4)?.map(SlotId),
-                },
+                slots: slot_pair(row, 3)?.ok_or(rusqlite::Error::InvalidQuery)?,
                 hold_until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
                 claim_version: ClaimVersion(row.get(6)?),
             };
@@ -137,6 +131,16 @@ pub(super) fn read_slot(row: &Row<'_>) -> rusqlite::Result<SlotState> {
         booked: row.get(8)?,
         open: row.get(9)?,
     })
+}
+
+/// Reads two columns: the slots of a claim or request, the first dose's first.
+fn slot_pair(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SlotPair>> {
+    let first: Option<u64> = row.get(column)?;
+    let second: Option<u64> = row.get(column + 1)?;
+    Ok(first.map(|first| SlotPair {
+        first: SlotId(first),
+        second: second.map(SlotId),
+    }))
 }
 
 /// Reads text that had a type when it was written.

@@ -2,13 +2,13 @@
 
 use domain::command::Done;
 use domain::{
-    BookingId, ClaimVersion, Epoch, Recorded, Refusal, ShardId, SlotId, SlotState, Timestamp,
-    Verdict,
+    BookingId, ClaimVersion, Claimant, Epoch, Recorded, Refusal, ShardId, SlotId, SlotPair,
+    SlotState, Timestamp, Verdict,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::batch::epoch_in_force;
-use super::rows::{AppointmentRow, ClaimRow, pair, superseded};
+use super::rows::{ClaimRow, pair, superseded};
 use super::work::{Asked, Authority, Work};
 use super::writing::{Outcome, statement_fault};
 use crate::ledger::{AppointmentState, CancelOp, ClaimState, Fault, MoveOp, SideAnswer};
@@ -43,7 +43,7 @@ pub(super) fn cancel(
     op: &CancelOp,
 ) -> Result<Outcome<SideAnswer>, Fault> {
     // The shard of the first slot given up stands for the whole in the request row and in an unknown outcome.
-    let shard = home_shard(db, op.booking).map_err(super::unavailable)?;
+    let shard = home_shard(db, &op.claimant).map_err(super::unavailable)?;
     let authority = Authority::Side {
         shard,
         epoch: Epoch(0),
@@ -59,13 +59,17 @@ pub(super) fn cancel(
     })
 }
 
-fn home_shard(db: &Connection, booking: BookingId) -> rusqlite::Result<ShardId> {
+fn home_shard(db: &Connection, who: &Claimant) -> rusqlite::Result<ShardId> {
     let shard: Option<u32> = db
         .prepare_cached(
-            "SELECT min(slot.shard_id) FROM booking JOIN slot USING (slot_id)
-             WHERE booking = ?1 AND state <> 'CANCELLED'",
+            "SELECT min(shard_id) FROM slot WHERE slot_id IN (
+                SELECT first_slot FROM claim WHERE campaign = ?1 AND person = ?2
+                UNION SELECT second_slot FROM claim WHERE campaign = ?1 AND person = ?2)",
         )?
-        .query_row([booking.as_bytes()], |row| row.get(0))?;
+        .query_row(
+            params![who.campaign.as_str(), who.person.as_bytes()],
+            |row| row.get(0),
+        )?;
     Ok(ShardId(shard.unwrap_or(0)))
 }
 
@@ -79,18 +83,15 @@ fn decide_move(work: &mut Work<'_>, op: &MoveOp) -> rusqlite::Result<Verdict> {
     if let Some(verdict) = work.replay(&asked)? {
         return Ok(verdict);
     }
-    let claim = work.claim(&op.claimant)?;
+    let mut claim = work.claim(&op.claimant)?;
     let active = match booked(work, &asked, &claim, op.booking, op.claim_version)? {
         Ok(active) => active,
         Err(refusal) => return Ok(claim.refuse(refusal)),
     };
-    let Some(from) = active
-        .iter()
-        .find(|appointment| appointment.dose == op.dose)
-    else {
+    let Some(from) = active.iter().find(|slot| slot.dose == op.dose) else {
         return Ok(claim.refuse(Refusal::DoseUnknown));
     };
-    let target = match target_slot(work, op.to, from.slot)? {
+    let target = match target_slot(work, op.to, from)? {
         Ok(target) => target,
         Err(refusal) => return Ok(claim.refuse(refusal)),
     };
@@ -103,14 +104,15 @@ fn decide_move(work: &mut Work<'_>, op: &MoveOp) -> rusqlite::Result<Verdict> {
     work.give_back(op.booking, from.slot)?;
     let slots: Vec<SlotId> = active
         .iter()
-        .map(|appointment| {
-            if appointment.dose == op.dose {
+        .map(|slot| {
+            if slot.dose == op.dose {
                 op.to
             } else {
-                appointment.slot
+                slot.slot
             }
         })
         .collect();
+    claim.slots = Some(pair(&slots));
     let recorded = Recorded {
         done: Done::Moved,
         booking: op.booking,
@@ -125,7 +127,7 @@ fn decide_move(work: &mut Work<'_>, op: &MoveOp) -> rusqlite::Result<Verdict> {
 fn target_slot(
     work: &Work<'_>,
     to: SlotId,
-    from: SlotId,
+    from: &SlotState,
 ) -> rusqlite::Result<Result<SlotState, Refusal>> {
     let Some(target) = work.slot(to)? else {
         return Ok(Err(Refusal::SlotUnknown));
@@ -136,10 +138,7 @@ fn target_slot(
     if !target.open {
         return Ok(Err(Refusal::SlotClosed));
     }
-    let same_kind = work
-        .slot(from)?
-        .is_some_and(|old| old.vaccine == target.vaccine && old.dose == target.dose);
-    if to == from || !same_kind {
+    if to == from.slot || target.vaccine != from.vaccine || target.dose != from.dose {
         return Ok(Err(Refusal::SlotsMismatch));
     }
     if target.booked >= target.capacity {
@@ -165,11 +164,11 @@ fn decide_cancel(work: &mut Work<'_>, op: &CancelOp) -> rusqlite::Result<Verdict
     };
     let (given_up, kept): (Vec<_>, Vec<_>) = active
         .into_iter()
-        .partition(|appointment| op.dose.is_none_or(|dose| dose == appointment.dose));
+        .partition(|slot| op.dose.is_none_or(|dose| dose == slot.dose));
     if given_up.is_empty() {
         return Ok(claim.refuse(Refusal::DoseUnknown));
     }
-    let slots_of = |rows: &[AppointmentRow]| rows.iter().map(|row| row.slot).collect::<Vec<_>>();
+    let slots_of = |rows: &[SlotState]| rows.iter().map(|row| row.slot).collect::<Vec<_>>();
     let concerned = slots_of(&given_up);
     for slot in &concerned {
         work.give_back(op.booking, *slot)?;
@@ -177,9 +176,12 @@ fn decide_cancel(work: &mut Work<'_>, op: &CancelOp) -> rusqlite::Result<Verdict
     let slots = if kept.is_empty() {
         claim.state = ClaimState::Free;
         claim.booking = None;
+        claim.slots = None;
         pair(&concerned)
     } else {
-        pair(&slots_of(&kept))
+        let slots = pair(&slots_of(&kept));
+        claim.slots = Some(slots);
+        slots
     };
     let recorded = Recorded {
         done: Done::Cancelled,
@@ -198,7 +200,7 @@ fn booked(
     claim: &ClaimRow,
     booking: BookingId,
     seen: ClaimVersion,
-) -> rusqlite::Result<Result<Vec<AppointmentRow>, Refusal>> {
+) -> rusqlite::Result<Result<Vec<SlotState>, Refusal>> {
     if superseded(asked.claimant, claim) {
         return Ok(Err(Refusal::PermitSuperseded));
     }
@@ -208,5 +210,10 @@ fn booked(
     if seen != claim.version {
         return Ok(Err(Refusal::ClaimVersionStale));
     }
-    work.appointments(booking).map(Ok)
+    let mut active = Vec::with_capacity(2);
+    for slot in claim.slots.into_iter().flat_map(SlotPair::iter) {
+        active.extend(work.slot(slot)?);
+    }
+    active.sort_by_key(|slot| slot.dose);
+    Ok(Ok(active))
 }

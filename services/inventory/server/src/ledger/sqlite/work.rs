@@ -10,8 +10,7 @@ use domain::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{
-    AppointmentRow, ClaimRow, appointment_word, claim_row, claim_word, recorded, slot_state,
-    stored, superseded,
+    ClaimRow, appointment_word, claim_row, claim_word, recorded, slot_state, stored, superseded,
 };
 use crate::ledger::{AppointmentState, ClaimState, SlotCount};
 
@@ -97,36 +96,22 @@ impl<'a> Work<'a> {
         who: &Claimant,
         mut claim: ClaimRow,
     ) -> rusqlite::Result<ClaimRow> {
-        if let Some(hold) = claim.booking {
-            for appointment in self.appointments(hold)? {
-                self.give_back(hold, appointment.slot)?;
-                self.event("EXPIRED", appointment.slot, who, hold, claim.version)?;
+        if let (Some(hold), Some(slots)) = (claim.booking, claim.slots) {
+            for slot in slots.iter() {
+                self.give_back(hold, slot)?;
+                self.event("EXPIRED", slot, who, hold, claim.version)?;
             }
         }
         claim.state = ClaimState::Free;
         claim.hold_until = None;
         claim.hold_shard = None;
+        claim.slots = None;
         self.write_claim(who, &claim)?;
         Ok(claim)
     }
 
     pub(super) fn slot(&self, slot: SlotId) -> rusqlite::Result<Option<SlotState>> {
         slot_state(self.db, slot)
-    }
-
-    /// The active appointments of a hold or booking, by dose.
-    pub(super) fn appointments(&self, booking: BookingId) -> rusqlite::Result<Vec<AppointmentRow>> {
-        self.db
-            .prepare_cached(
-                "SELECT slot_id, dose FROM booking WHERE booking = ?1 AND state <> 'CANCELLED' ORDER BY dose, slot_id",
-            )?
-            .query_map([booking.as_bytes()], |row| {
-                Ok(AppointmentRow {
-                    slot: SlotId(row.get(0)?),
-                    dose: row.get(1)?,
-                })
-            })?
-            .collect()
     }
 
     /// Counts one more person and writes the appointment. The table's CHECK has the last word.
@@ -145,7 +130,7 @@ impl<'a> Work<'a> {
             .prepare_cached(
                 "INSERT INTO booking (booking, slot_id, day, dose, state, code, campaign, person)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT (booking, slot_id) DO UPDATE SET state = excluded.state",
+                 ON CONFLICT (slot_id, booking) DO UPDATE SET state = excluded.state",
             )?
             .execute(params![
                 booking.as_bytes(),
@@ -168,7 +153,17 @@ impl<'a> Work<'a> {
             .execute([slot.0])?;
         self.db
             .prepare_cached(
-                "UPDATE booking SET state = 'CANCELLED' WHERE booking = ?1 AND slot_id = ?2",
+                "UPDATE booking SET state = 'CANCELLED' WHERE slot_id = ?2 AND booking = ?1",
+            )?
+            .execute(params![booking.as_bytes(), slot.0])?;
+        Ok(())
+    }
+
+    /// Makes a held appointment a booked one.
+    pub(super) fn confirm(&self, booking: BookingId, slot: SlotId) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached(
+                "UPDATE booking SET state = 'BOOKED' WHERE slot_id = ?2 AND booking = ?1",
             )?
             .execute(params![booking.as_bytes(), slot.0])?;
         Ok(())
@@ -177,11 +172,13 @@ impl<'a> Work<'a> {
     pub(super) fn write_claim(&self, who: &Claimant, claim: &ClaimRow) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
-                "INSERT INTO claim (campaign, person, serial, state, version, hold_until, hold_shard, booking)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                "INSERT INTO claim (campaign, person, serial, state, version, hold_until, hold_shard, booking,
+                    first_slot, second_slot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (campaign, person) DO UPDATE SET serial = excluded.serial, state = excluded.state,
                     version = excluded.version, hold_until = excluded.hold_until,
-                    hold_shard = excluded.hold_shard, booking = excluded.booking",
+                    hold_shard = excluded.hold_shard, booking = excluded.booking,
+                    first_slot = excluded.first_slot, second_slot = excluded.second_slot",
             )?
             .execute(params![
                 who.campaign.as_str(),
@@ -192,6 +189,8 @@ impl<'a> Work<'a> {
                 claim.hold_until.map(Timestamp::as_micros),
                 claim.hold_shard.map(|shard| shard.0),
                 claim.booking.as_ref().map(BookingId::as_bytes),
+                claim.slots.map(|slots| slots.first.0),
+                claim.slots.and_then(|slots| slots.second).map(|slot| slot.0),
             ])?;
         Ok(())
     }
