@@ -64,7 +64,7 @@ async fn a_rolling_restart_of_all_owners_gives_no_error_at_callers_who_never_rep
         told.errors.len(),
         told.slowest
     );
-    anyhow::ensure!(handovers >= 2 * SHARDS, "every shard was handed over and back, not {handovers} times");
     anyhow::ensure!(told.errors.is_empty(), "{} of {} calls failed: {:#?}", told.errors.len(), told.calls, told.errors);
+    anyhow::ensure!(handovers >= 2 * SHARDS, "every shard was handed over and back, not {handovers} times");
     Ok(())
 }

@@ -1,6 +1,7 @@
 """A client in another language books, moves and cancels by the README's text alone, and is told why when it may not."""
 
 import copy
+import functools
 import json
 import unittest
 import uuid
@@ -162,6 +163,7 @@ class Refusals(Case):
         refused = self.refuses(StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST",
                                asked, self.server.booking.Book, request)
         self.assertIn("regions/{region}/clinics/{clinic}/slots/{slot}", refused.fields["slots[0]"])
+        self.assertIn("request_id", refused.fields)
 
     def test_a_malformed_request_id_is_named(self):
         request = booking.BookRequest(permit=self.person("clumsy"), request_id="7", slots=[self.slots[0]])
@@ -192,8 +194,12 @@ class Refusals(Case):
         self.server.permit("traveller", region="seoul")
         self.refuses(StatusCode.FAILED_PRECONDITION, "REGION_BOUND",
                      self.server.permit, "traveller", region="busan")
-        self.refuses(StatusCode.PERMISSION_DENIED, "PERMIT_FOREIGN_REGION", self.book,
-                     self.person("wanderer"), "regions/busan/clinics/1168-0042/slots/1")
+        clinics = json.loads((self.server.folder / "clinics.json").read_text()) | {"region": "busan"}
+        (self.server.folder / "busan.json").write_text(json.dumps(clinics))
+        self.server.doseline("clinic", "apply", "busan.json")
+        elsewhere = self.server.await_slots("busan", 2)[0].name
+        self.refuses(StatusCode.PERMISSION_DENIED, "PERMIT_FOREIGN_REGION",
+                     self.book, self.person("wanderer"), elsewhere)
 
     def test_one_person_has_one_booking(self):
         permit = self.person("greedy")
@@ -213,7 +219,7 @@ class Refusals(Case):
         request = booking.GetBookingRequest(permit=permit)
         other = [("x-doseline-caller", "another-app")]
         self.refuses(StatusCode.UNAUTHENTICATED, "PERMIT_FOREIGN_CALLER", asked,
-                     lambda ask: self.server.booking.GetBooking(ask, metadata=other), request)
+                     functools.partial(self.server.booking.GetBooking, metadata=other), request)
 
 
 class Restart(Case):

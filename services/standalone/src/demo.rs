@@ -1,6 +1,6 @@
 //! Serve and rush in one go: the first thing a newcomer sees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::rush;
 /// `doseline demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The data directory; must be new, so that nothing is mixed.
+    /// The data directory: new, empty, or left by an earlier demo.
     #[arg(long, default_value = "data")]
     data: PathBuf,
     /// The part of the country's people of 50 to 59 who take part.
@@ -26,6 +26,27 @@ pub(crate) struct Args {
 
 fn now() -> Instant {
     runtime::Clock::system().monotonic()
+}
+
+/// Says that a folder holds nothing but an earlier demo.
+const MARK: &str = "demo";
+
+/// Removes what an earlier demo left; anything else is not ours to remove.
+fn clear(data: &Path) -> anyhow::Result<()> {
+    if !data.exists() {
+        return Ok(());
+    }
+    let empty = std::fs::read_dir(data)?.next().is_none();
+    let place = data.display();
+    anyhow::ensure!(
+        empty || data.join(MARK).exists(),
+        "{place} holds data that no demo made; name another folder with --data"
+    );
+    if let Ok(held) = std::fs::File::open(data.join("in-use")) {
+        held.try_lock()
+            .with_context(|| format!("{place} is in use by another process"))?;
+    }
+    std::fs::remove_dir_all(data).with_context(|| format!("{place} is in the way"))
 }
 
 /// How long serving may take to get ready.
@@ -46,11 +67,12 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         report,
     } = args;
     let regions = Population::load(scale, &[])?.regions();
-    if data.join("in-use").exists() {
-        std::fs::remove_dir_all(&data)
-            .with_context(|| format!("{} is in the way", data.display()))?;
-    }
+    clear(&data)?;
     std::fs::create_dir_all(&data)?;
+    std::fs::write(
+        data.join(MARK),
+        "made by doseline demo, which may remove it\n",
+    )?;
     let log = std::fs::File::create(data.join("serve.log"))?;
     let serve = Command::new(std::env::current_exe()?)
         .args(["serve", "--dev", "--data"])

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// The data directory; made if it is not there.
     #[arg(long, default_value = "data")]
     pub data: PathBuf,
-    /// Regions, comma-separated; remembered in the data directory.
+    /// Regions, comma-separated; without them, those that the data directory has ledgers of.
     #[arg(long, value_delimiter = ',')]
     pub regions: Vec<String>,
 }
@@ -176,10 +176,28 @@ pub(crate) fn layers(args: &Args) -> Layers {
         "serve.data={}",
         serde_json::json!(args.data.display().to_string())
     ));
-    if !args.regions.is_empty() {
-        layers = layers.set(format!("serve.regions={}", serde_json::json!(args.regions)));
+    let regions = if args.regions.is_empty() {
+        known(&args.data)
+    } else {
+        args.regions.clone()
+    };
+    if !regions.is_empty() {
+        layers = layers.set(format!("serve.regions={}", serde_json::json!(regions)));
     }
     layers
+}
+
+/// The regions that a data directory has ledgers of; none where it is new.
+fn known(data: &std::path::Path) -> Vec<String> {
+    let Ok(ledgers) = std::fs::read_dir(data.join("ledger")) else {
+        return Vec::new();
+    };
+    let names = ledgers.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut regions: Vec<String> = names
+        .filter_map(|name| name.strip_suffix(".sqlite").map(str::to_owned))
+        .collect();
+    regions.sort();
+    regions
 }
 
 /// Serves until the process is told to stop.

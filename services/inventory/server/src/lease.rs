@@ -235,6 +235,7 @@ fn decode<T: for<'de> Deserialize<'de>>(entry: &Entry) -> Option<T> {
 fn view(region: &RegionId, entries: &BTreeMap<String, Entry>) -> View {
     let prefix = format!("/doseline/{region}/");
     let mut view = View::default();
+    let mut members: BTreeMap<String, (i64, Member)> = BTreeMap::new();
     for (key, entry) in entries {
         let Some(rest) = key.strip_prefix(&prefix) else { continue };
         let parts: Vec<_> = rest.split('/').collect();
@@ -242,7 +243,13 @@ fn view(region: &RegionId, entries: &BTreeMap<String, Entry>) -> View {
             ["member", instance] => {
                 if let (Ok(instance), Some(value)) = (instance.parse(), decode::<MemberValue>(entry)) {
                     let MemberValue { addr, draining, .. } = value;
-                    view.members.push(Member { instance, addr, draining });
+                    let member = Member { instance, addr, draining };
+                    // A process that was killed and started again answers where it did: the key of its former self
+                    // lives until the lease ends, and no sign of life must be taken for that one's.
+                    let newest = members.get(&member.addr).is_none_or(|(known, _)| *known < entry.mod_revision);
+                    if newest {
+                        members.insert(member.addr.clone(), (entry.mod_revision, member));
+                    }
                 }
             }
             ["shard", shard, what] => {
@@ -260,5 +267,39 @@ fn view(region: &RegionId, entries: &BTreeMap<String, Entry>) -> View {
             _ => {}
         }
     }
+    view.members = members.into_values().map(|(_, member)| member).collect();
     view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(instance: &str, addr: &str, revision: i64) -> (String, Entry) {
+        let key = format!("/doseline/seoul/member/{instance}");
+        let value = MemberValue {
+            addr: addr.to_owned(),
+            failure_domain: String::new(),
+            build: String::new(),
+            draining: false,
+        };
+        let entry = Entry {
+            key: key.clone(),
+            value: encode(&value).into(),
+            create_revision: revision,
+            mod_revision: revision,
+            leased: true,
+        };
+        (key, entry)
+    }
+
+    #[test]
+    fn of_two_members_at_one_address_only_the_newer_is_one() {
+        let keys = [("z-dead", "a:1", 3), ("a-born-again", "a:1", 9), ("other", "b:1", 4)];
+        let entries = keys.map(|(instance, addr, revision)| member(instance, addr, revision)).into();
+        let region = "seoul".parse().expect("slug");
+        let seen: Vec<_> =
+            view(&region, &entries).members.into_iter().map(|member| member.instance.to_string()).collect();
+        assert_eq!(seen, ["a-born-again", "other"]);
+    }
 }

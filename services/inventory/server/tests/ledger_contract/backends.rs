@@ -12,7 +12,7 @@ use crate::postgres_server::{self, Postgres};
 use crate::world::World;
 
 /// What must find nothing: rows that contradict each other. Both backends have the same tables, columns and words.
-const CONTRADICTIONS: [(&str, &str); 5] = [
+const CONTRADICTIONS: [(&str, &str); 6] = [
     (
         "slots that count other people than those who have an appointment there",
         "SELECT count(*) FROM slot WHERE booked <> (SELECT count(*) FROM booking
@@ -33,6 +33,14 @@ const CONTRADICTIONS: [(&str, &str); 5] = [
             AND claim.person = booking.person AND claim.booking = booking.booking
             AND claim.state = booking.state
             WHERE booking.state <> 'CANCELLED' AND claim.booking IS NULL",
+    ),
+    (
+        "claims that name other slots than those of their appointments",
+        "SELECT count(*) FROM claim WHERE
+            (SELECT count(*) FROM booking WHERE booking.booking = claim.booking
+                AND booking.state <> 'CANCELLED'
+                AND booking.slot_id IN (claim.first_slot, claim.second_slot))
+            <> CASE WHEN first_slot IS NULL THEN 0 WHEN second_slot IS NULL THEN 1 ELSE 2 END",
     ),
     (
         "changes of a claim that no request recorded",

@@ -129,3 +129,29 @@ async fn what_was_handed_over_is_written_even_if_the_caller_leaves() {
         .expect("the thread goes on");
     assert_eq!(shards(&path), 1);
 }
+
+#[tokio::test]
+async fn a_crash_after_the_answer_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let queue = start(&path);
+    for shard in 0..50 {
+        queue
+            .run(1, None, move |db, _| add_shard(db, shard))
+            .await
+            .expect("the shard is added");
+    }
+    // What a killed process leaves behind: the file and its log, nothing closed in order.
+    let after = tempfile::tempdir().expect("a folder");
+    for name in ["ledger.db", "ledger.db-wal"] {
+        std::fs::copy(folder.path().join(name), after.path().join(name)).expect("a copy");
+    }
+    let path = after.path().join("ledger.db");
+    let again = start(&path);
+    assert_eq!(shards(&path), 50);
+    again
+        .run(1, None, |db, _| add_shard(db, 50))
+        .await
+        .expect("the ledger goes on");
+    assert_eq!(shards(&path), 51);
+}
