@@ -15,7 +15,10 @@ pub(crate) type Wanted = (u32, i32, u32);
 /// The day so many days from now, where the clinics are.
 pub(crate) fn day(from_now: i32) -> anyhow::Result<civil::Date> {
     let now = jiff::Timestamp::from_microsecond(crate::signing::now().as_micros())?;
-    Ok(jiff::tz::Offset::constant(9).to_datetime(now).date().checked_add(from_now.days())?)
+    Ok(jiff::tz::Offset::constant(9)
+        .to_datetime(now)
+        .date()
+        .checked_add(from_now.days())?)
 }
 
 impl World {
@@ -47,12 +50,18 @@ impl World {
             latitude: 37.5,
             longitude: 127.0,
             shard: None,
-            stock: vec![StockSpec { vaccine: vaccine.to_owned(), received }],
+            stock: vec![StockSpec {
+                vaccine: vaccine.to_owned(),
+                received,
+            }],
             slots,
         };
         let mut admin = ClinicAdminServiceClient::new(channel(&self.cluster.inventories[0].admin)?);
-        let request =
-            ApplyClinicsRequest { region: region.to_owned(), clinics: vec![spec], validate_only: false };
+        let request = ApplyClinicsRequest {
+            region: region.to_owned(),
+            clinics: vec![spec],
+            validate_only: false,
+        };
         admin.apply_clinics(request).await?;
         self.await_shown(region, clinic, wanted.len()).await?;
         // The hour of the day is the order they were wanted in; databases here live in UTC.
@@ -74,7 +83,9 @@ impl World {
                     include_full: true,
                     ..ListSlotsRequest::default()
                 };
-                let listed = AvailabilityServiceClient::new(gateway.clone()).list_slots(request).await;
+                let listed = AvailabilityServiceClient::new(gateway.clone())
+                    .list_slots(request)
+                    .await;
                 listed.is_ok_and(|page| page.into_inner().slots.len() == count)
             })
             .await?;

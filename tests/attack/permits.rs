@@ -33,9 +33,18 @@ async fn scene() -> anyhow::Result<Scene> {
     let world = World::start().await?;
     world.campaign(CAMPAIGN, VACCINE).await?;
     world.campaign("other", "mrna-two").await?;
-    let seoul = world.clinic("seoul", "front-door", VACCINE, &[(1, 10, 5_000)]).await?.remove(0);
-    let jeju = world.clinic("jeju", "island", VACCINE, &[(1, 10, 100)]).await?.remove(0);
-    let other = world.clinic("seoul", "other-door", "mrna-two", &[(1, 10, 100)]).await?.remove(0);
+    let seoul = world
+        .clinic("seoul", "front-door", VACCINE, &[(1, 10, 5_000)])
+        .await?
+        .remove(0);
+    let jeju = world
+        .clinic("jeju", "island", VACCINE, &[(1, 10, 100)])
+        .await?
+        .remove(0);
+    let other = world
+        .clinic("seoul", "other-door", "mrna-two", &[(1, 10, 100)])
+        .await?
+        .remove(0);
     world.open(CAMPAIGN).await?;
     world.open("other").await?;
     world.await_bookable(CAMPAIGN, "seoul", &seoul).await?;
@@ -50,48 +59,151 @@ async fn attacks(scene: &Scene) -> anyhow::Result<Vec<Attack>> {
     let (trusted, room_key) = (world.permit_key()?.signer()?, world.room_key()?.signer()?);
     let mut attacks = Vec::new();
     let mut attack = |name, why, permit: Permit, text: String, slot: &str, caller| {
-        attacks.push(Attack { name, permit, text, slot: slot.to_owned(), caller, why });
+        attacks.push(Attack {
+            name,
+            permit,
+            text,
+            slot: slot.to_owned(),
+            caller,
+            why,
+        });
     };
     let new = || somebody(CAMPAIGN, "seoul");
 
     let permit = new()?;
     let text = permit.sign(&own_key("mine"));
-    attack("forged with an own key", Refusal::PermitInvalid, permit, text, seoul, CALLER);
+    attack(
+        "forged with an own key",
+        Refusal::PermitInvalid,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
     let permit = new()?;
     let text = permit.sign(&own_key(trusted.kid()));
-    attack("forged under a trusted key's id", Refusal::PermitInvalid, permit, text, seoul, CALLER);
+    attack(
+        "forged under a trusted key's id",
+        Refusal::PermitInvalid,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
     let permit = new()?;
     let text = permit.sign(&room_key);
-    attack("signed with the key of rooms", Refusal::PermitInvalid, permit, text, seoul, CALLER);
+    attack(
+        "signed with the key of rooms",
+        Refusal::PermitInvalid,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
     let permit = new()?;
     let text = re_signed_as_a_room(&permit, &trusted)?;
-    attack("signed for another purpose", Refusal::PermitInvalid, permit, text, seoul, CALLER);
+    attack(
+        "signed for another purpose",
+        Refusal::PermitInvalid,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
 
-    let permit = Permit { issued_at: in_secs(-7_200), expires_at: in_secs(-1), ..new()? };
+    let permit = Permit {
+        issued_at: in_secs(-7_200),
+        expires_at: in_secs(-1),
+        ..new()?
+    };
     let text = permit.sign(&trusted);
-    attack("expired a second ago", Refusal::PermitExpired, permit, text, seoul, CALLER);
-    let permit = Permit { issued_at: Timestamp::from_secs(0), expires_at: Timestamp::from_secs(1), ..new()? };
+    attack(
+        "expired a second ago",
+        Refusal::PermitExpired,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
+    let permit = Permit {
+        issued_at: Timestamp::from_secs(0),
+        expires_at: Timestamp::from_secs(1),
+        ..new()?
+    };
     let text = permit.sign(&trusted);
-    attack("expired in 1970", Refusal::PermitExpired, permit, text, seoul, CALLER);
-    let permit = Permit { issued_at: in_secs(600), expires_at: in_secs(3_600), ..new()? };
+    attack(
+        "expired in 1970",
+        Refusal::PermitExpired,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
+    let permit = Permit {
+        issued_at: in_secs(600),
+        expires_at: in_secs(3_600),
+        ..new()?
+    };
     let text = permit.sign(&trusted);
-    attack("valid in ten minutes", Refusal::PermitExpired, permit, text, seoul, CALLER);
+    attack(
+        "valid in ten minutes",
+        Refusal::PermitExpired,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
 
     let permit = somebody("other", "seoul")?;
     let text = permit.sign(&trusted);
-    attack("of another campaign", Refusal::PermitForeignCampaign, permit, text, seoul, CALLER);
+    attack(
+        "of another campaign",
+        Refusal::PermitForeignCampaign,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
     let permit = somebody("never-applied", "seoul")?;
     let text = permit.sign(&trusted);
-    attack("of a campaign nobody applied", Refusal::NotAdmitted, permit, text, seoul, CALLER);
+    attack(
+        "of a campaign nobody applied",
+        Refusal::NotAdmitted,
+        permit,
+        text,
+        seoul,
+        CALLER,
+    );
     let permit = new()?;
     let text = permit.sign(&trusted);
-    attack("of another region", Refusal::PermitForeignRegion, permit, text, jeju, CALLER);
+    attack(
+        "of another region",
+        Refusal::PermitForeignRegion,
+        permit,
+        text,
+        jeju,
+        CALLER,
+    );
     let permit = new()?;
     let text = permit.sign(&trusted);
-    attack("of another caller", Refusal::PermitForeignCaller, permit, text, seoul, "app-two");
+    attack(
+        "of another caller",
+        Refusal::PermitForeignCaller,
+        permit,
+        text,
+        seoul,
+        "app-two",
+    );
     let issued = world.permit_of(CAMPAIGN, "seoul", "honest").await?;
     let permit = world.read_permit(&issued)?;
-    attack("issued, shown by another caller", Refusal::PermitForeignCaller, permit, issued, seoul, "app-two");
+    attack(
+        "issued, shown by another caller",
+        Refusal::PermitForeignCaller,
+        permit,
+        issued,
+        seoul,
+        "app-two",
+    );
 
     for (name, signature) in crate::signatures::ALL {
         let permit = new()?;
@@ -102,7 +214,10 @@ async fn attacks(scene: &Scene) -> anyhow::Result<Vec<Attack>> {
 }
 
 /// The very claims of a permit, signed with the trusted key, but not as a permit.
-fn re_signed_as_a_room(permit: &Permit, key: &domain::paseto::SigningKeyWithId) -> anyhow::Result<String> {
+fn re_signed_as_a_room(
+    permit: &Permit,
+    key: &domain::paseto::SigningKeyWithId,
+) -> anyhow::Result<String> {
     let (message, _, _) = crate::signatures::parts(&permit.sign(key))?;
     Ok(key.sign(&message, domain::room::PURPOSE))
 }
@@ -111,7 +226,10 @@ fn re_signed_as_a_room(permit: &Permit, key: &domain::paseto::SigningKeyWithId) 
 async fn a_permit_that_is_not_identitys_word_for_this_books_nothing() -> anyhow::Result<()> {
     let scene = scene().await?;
     let world = &scene.world;
-    let before = [world.all_rows("seoul").await?, world.all_rows("jeju").await?];
+    let before = [
+        world.all_rows("seoul").await?,
+        world.all_rows("jeju").await?,
+    ];
     let attacks = attacks(&scene).await?;
     // All at once and twice: bad permits meet good ones and each other in one batch.
     let tries = attacks.iter().chain(&attacks).map(|attack| async move {
@@ -119,7 +237,11 @@ async fn a_permit_that_is_not_identitys_word_for_this_books_nothing() -> anyhow:
         let id = request.request_id.clone();
         let answer = world.book(attack.caller, request).await;
         expect_refused(attack.name, answer, attack.why)?;
-        anyhow::ensure!(!world.recorded(&id).await?, "{}: a request was recorded", attack.name);
+        anyhow::ensure!(
+            !world.recorded(&id).await?,
+            "{}: a request was recorded",
+            attack.name
+        );
         let rows = world.rows_of(&attack.permit).await?;
         anyhow::ensure!(rows == Rows::NONE, "{}: {rows:?}", attack.name);
         Ok(())
@@ -129,7 +251,10 @@ async fn a_permit_that_is_not_identitys_word_for_this_books_nothing() -> anyhow:
         outcome?;
     }
     for (region, before) in REGIONS.iter().zip(before) {
-        anyhow::ensure!(world.all_rows(region).await? == before, "{region} has new rows");
+        anyhow::ensure!(
+            world.all_rows(region).await? == before,
+            "{region} has new rows"
+        );
     }
     // The same hand, with nothing wrong in it.
     let good = somebody(CAMPAIGN, "seoul")?.sign(&world.permit_key()?.signer()?);
@@ -158,7 +283,12 @@ fn broken(text: &str) -> anyhow::Result<Vec<String>> {
         changed[at] ^= 1 << (at % 8);
         out.push(crate::signatures::joined(&changed, &signature, &footer));
     }
-    out.extend([format!("{text}A"), format!("{text}."), format!("{text}="), format!(" {text}")]);
+    out.extend([
+        format!("{text}A"),
+        format!("{text}."),
+        format!("{text}="),
+        format!(" {text}"),
+    ]);
     Ok(out)
 }
 
@@ -169,7 +299,10 @@ async fn a_permit_with_one_flipped_bit_or_a_missing_end_books_nothing() -> anyho
     let issued = world.permit_of(CAMPAIGN, "seoul", "flipped").await?;
     let holder = world.read_permit(&issued)?;
     let document = RoomServiceClient::new(world.gateway())
-        .get_room(GetRoomRequest { campaign: CAMPAIGN.to_owned(), cohort: COHORT.to_owned() })
+        .get_room(GetRoomRequest {
+            campaign: CAMPAIGN.to_owned(),
+            cohort: COHORT.to_owned(),
+        })
         .await?
         .into_inner()
         .document;
@@ -180,7 +313,11 @@ async fn a_permit_with_one_flipped_bit_or_a_missing_end_books_nothing() -> anyho
         let slot = scene.seoul.as_str();
         async move {
             let answer = world.book(CALLER, book(text, &[slot])).await;
-            expect_refused(&format!("broken permit {at}"), answer, Refusal::PermitInvalid)
+            expect_refused(
+                &format!("broken permit {at}"),
+                answer,
+                Refusal::PermitInvalid,
+            )
         }
     });
     let mut tries = futures::stream::iter(tries.collect::<Vec<_>>()).buffer_unordered(64);
@@ -189,12 +326,22 @@ async fn a_permit_with_one_flipped_bit_or_a_missing_end_books_nothing() -> anyho
     }
     // A room document is signed by us, too.
     let long = document.len() > domain::permit::LENGTH_MAX;
-    let why = if long { Refusal::Invalid } else { Refusal::PermitInvalid };
+    let why = if long {
+        Refusal::Invalid
+    } else {
+        Refusal::PermitInvalid
+    };
     let answer = world.book(CALLER, book(&document, &[&scene.seoul])).await;
     expect_refused("a room document as a permit", answer, why)?;
 
-    anyhow::ensure!(world.rows_of(&holder).await? == Rows::NONE, "the holder has rows");
-    anyhow::ensure!(world.all_rows("seoul").await? == before, "there are new rows");
+    anyhow::ensure!(
+        world.rows_of(&holder).await? == Rows::NONE,
+        "the holder has rows"
+    );
+    anyhow::ensure!(
+        world.all_rows("seoul").await? == before,
+        "there are new rows"
+    );
     world.book(CALLER, book(&issued, &[&scene.seoul])).await?;
     Ok(())
 }

@@ -22,21 +22,28 @@ pub(crate) type Make = fn(&Permit, &Key) -> anyhow::Result<String>;
 /// All of them.
 pub(crate) const ALL: [(&str, Make); 6] = [
     ("signature with S + L", with_s_plus_l),
-    ("signature with a torsion point added to R", with_torsion_in_r),
+    (
+        "signature with a torsion point added to R",
+        with_torsion_in_r,
+    ),
     ("signature with R of small order", with_small_r),
-    ("signature of zeros", |permit, key| with(permit, key, [0; 64])),
+    ("signature of zeros", |permit, key| {
+        with(permit, key, [0; 64])
+    }),
     ("signature with R = identity and S = 0", |permit, key| {
         let mut signature = [0; 64];
         signature[0] = 1;
         with(permit, key, signature)
     }),
-    ("signature of ones", |permit, key| with(permit, key, [0xFF; 64])),
+    ("signature of ones", |permit, key| {
+        with(permit, key, [0xFF; 64])
+    }),
 ];
 
 /// The order of the group, little-endian.
 const L: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 /// Message, signature and footer of a text.
@@ -51,7 +58,10 @@ pub(crate) fn parts(text: &str) -> anyhow::Result<(Vec<u8>, [u8; 64], String)> {
 
 /// The text of its parts.
 pub(crate) fn joined(message: &[u8], signature: &[u8; 64], footer: &str) -> String {
-    format!("{HEADER}{}.{footer}", B64.encode([message, signature].concat()))
+    format!(
+        "{HEADER}{}.{footer}",
+        B64.encode([message, signature].concat())
+    )
 }
 
 fn with(permit: &Permit, key: &Key, signature: [u8; 64]) -> anyhow::Result<String> {
@@ -75,7 +85,12 @@ fn with_s_plus_l(permit: &Permit, key: &Key) -> anyhow::Result<String> {
 /// Holds when multiplied by the cofactor, and only then.
 fn with_torsion_in_r(permit: &Permit, key: &Key) -> anyhow::Result<String> {
     let nonce = Scalar::from_bytes_mod_order(rand::random());
-    signed_with_r(permit, key, nonce, EdwardsPoint::mul_base(&nonce) + EIGHT_TORSION[1])
+    signed_with_r(
+        permit,
+        key,
+        nonce,
+        EdwardsPoint::mul_base(&nonce) + EIGHT_TORSION[1],
+    )
 }
 
 fn with_small_r(permit: &Permit, key: &Key) -> anyhow::Result<String> {
@@ -83,7 +98,12 @@ fn with_small_r(permit: &Permit, key: &Key) -> anyhow::Result<String> {
 }
 
 /// Signs by the book, but for what is put in R's place.
-fn signed_with_r(permit: &Permit, key: &Key, nonce: Scalar, r: EdwardsPoint) -> anyhow::Result<String> {
+fn signed_with_r(
+    permit: &Permit,
+    key: &Key,
+    nonce: Scalar,
+    r: EdwardsPoint,
+) -> anyhow::Result<String> {
     let signing = SigningKey::from_bytes(&key.seed()?);
     let (message, _, footer) = parts(&permit.sign(&key.signer()?))?;
     let plain = B64.decode(&footer)?;

@@ -27,7 +27,10 @@ impl Key {
     pub(crate) fn of(folder: &Path) -> anyhow::Result<Self> {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
                 return Ok(serde_json::from_slice(&std::fs::read(path)?)?);
             }
         }
@@ -35,11 +38,18 @@ impl Key {
     }
 
     pub(crate) fn seed(&self) -> anyhow::Result<[u8; 32]> {
-        STANDARD.decode(&self.seed)?.try_into().ok().context("a seed has 32 bytes")
+        STANDARD
+            .decode(&self.seed)?
+            .try_into()
+            .ok()
+            .context("a seed has 32 bytes")
     }
 
     pub(crate) fn signer(&self) -> anyhow::Result<SigningKeyWithId> {
-        Ok(SigningKeyWithId::new(&self.kid, SigningKey::from_bytes(&self.seed()?)))
+        Ok(SigningKeyWithId::new(
+            &self.kid,
+            SigningKey::from_bytes(&self.seed()?),
+        ))
     }
 }
 
@@ -82,7 +92,10 @@ pub(crate) fn somebody(campaign: &str, region: &str) -> anyhow::Result<Permit> {
         cohort: COHORT.parse()?,
         region: region.parse()?,
         serial: Serial(1),
-        place: Place { bucket: 0, ticket: DrawTicket(rand::random()) },
+        place: Place {
+            bucket: 0,
+            ticket: DrawTicket(rand::random()),
+        },
         issued_at: now(),
         expires_at: now().plus(Duration::from_secs(3_600)),
         caller: CALLER.parse()?,

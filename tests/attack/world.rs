@@ -55,17 +55,30 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) const NONE: Self = Self { claims: 0, requests: 0, bookings: 0 };
+    pub(crate) const NONE: Self = Self {
+        claims: 0,
+        requests: 0,
+        bookings: 0,
+    };
 }
 
 impl World {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let options = Options { inventories: 2, identities: 1, ..Options::new(&REGIONS, folder.path()) };
+        let options = Options {
+            inventories: 2,
+            identities: 1,
+            ..Options::new(&REGIONS, folder.path())
+        };
         let cluster = Cluster::start(options).await?;
         let channels = cluster.gateways.iter().map(|part| channel(&part.addr));
         let gateways = channels.collect::<anyhow::Result<_>>()?;
-        Ok(Self { cluster, gateways, turn: AtomicUsize::new(0), _folder: folder })
+        Ok(Self {
+            cluster,
+            gateways,
+            turn: AtomicUsize::new(0),
+            _folder: folder,
+        })
     }
 
     /// The gateways in turns.
@@ -83,7 +96,9 @@ impl World {
     }
 
     fn campaigns(&self) -> anyhow::Result<CampaignAdminServiceClient<Channel>> {
-        Ok(CampaignAdminServiceClient::new(channel(&self.cluster.identities[0].admin)?))
+        Ok(CampaignAdminServiceClient::new(channel(
+            &self.cluster.identities[0].admin,
+        )?))
     }
 
     /// Applies a campaign in both regions that gives one vaccine. Its room stays closed.
@@ -104,11 +119,16 @@ impl World {
             "last_appointment": crate::clinics::day(150)?,
             "permit_ttl_secs": 7_200,
         });
-        let request = ApplyCampaignRequest { document: document.to_string(), validate_only: false };
+        let request = ApplyCampaignRequest {
+            document: document.to_string(),
+            validate_only: false,
+        };
         self.campaigns()?.apply_campaign(request).await?;
         // Somebody of the wrong age leaves no trace, whatever is known of the campaign by now.
         await_until(&format!("identity knows {name}"), HEARD_WITHIN, || async {
-            let asked = self.permit(name, "seoul", "nobody", "1900-01-01", CALLER).await;
+            let asked = self
+                .permit(name, "seoul", "nobody", "1900-01-01", CALLER)
+                .await;
             asked.is_err_and(|status| refusal(&status) == Some(Refusal::NotEligible))
         })
         .await?;
@@ -118,7 +138,11 @@ impl World {
     /// Opens the campaign's room for everybody at once.
     pub(crate) async fn open(&self, campaign: &str) -> anyhow::Result<()> {
         let (campaign, cohort) = (campaign.to_owned(), COHORT.to_owned());
-        let request = OpenRoomRequest { campaign, cohort, people_per_kilosecond: 0 };
+        let request = OpenRoomRequest {
+            campaign,
+            cohort,
+            people_per_kilosecond: 0,
+        };
         self.campaigns()?.open_room(request).await?;
         Ok(())
     }
@@ -126,7 +150,11 @@ impl World {
     /// Pauses the campaign's room.
     pub(crate) async fn pause(&self, campaign: &str) -> anyhow::Result<()> {
         let (campaign, cohort) = (campaign.to_owned(), COHORT.to_owned());
-        let request = PauseRoomRequest { campaign, cohort, reason: "a test".to_owned() };
+        let request = PauseRoomRequest {
+            campaign,
+            cohort,
+            reason: "a test".to_owned(),
+        };
         self.campaigns()?.pause_room(request).await?;
         Ok(())
     }
@@ -134,14 +162,20 @@ impl World {
     /// What the development provider says about somebody.
     pub(crate) fn assertion(&self, sub: &str, born: &str) -> anyhow::Result<String> {
         let seed = std::fs::read(self.folder().join("development/development_provider.seed"))?;
-        let seed = <[u8; 32]>::try_from(seed).ok().context("a seed has 32 bytes")?;
+        let seed = <[u8; 32]>::try_from(seed)
+            .ok()
+            .context("a seed has 32 bytes")?;
         let now = crate::signing::now().as_secs();
         let header = json!({ "alg": "EdDSA", "kid": "development", "typ": "JWT" });
         let claims = json!({
             "iss": "https://identity.doseline.invalid/development", "aud": "doseline",
             "sub": sub, "birthdate": born, "iat": now, "exp": now + 600,
         });
-        let signed = format!("{}.{}", B64.encode(header.to_string()), B64.encode(claims.to_string()));
+        let signed = format!(
+            "{}.{}",
+            B64.encode(header.to_string()),
+            B64.encode(claims.to_string())
+        );
         let signature = SigningKey::from_bytes(&seed).sign(signed.as_bytes());
         Ok(format!("{signed}.{}", B64.encode(signature.to_bytes())))
     }
@@ -155,7 +189,9 @@ impl World {
         born: &str,
         caller: &str,
     ) -> Result<String, Status> {
-        let assertion = self.assertion(sub, born).map_err(|error| Status::internal(error.to_string()))?;
+        let assertion = self
+            .assertion(sub, born)
+            .map_err(|error| Status::internal(error.to_string()))?;
         let request = IssuePermitRequest {
             campaign: campaign.to_owned(),
             region: region.to_owned(),
@@ -167,13 +203,24 @@ impl World {
     }
 
     /// A permit of somebody in the middle of the cohort.
-    pub(crate) async fn permit_of(&self, campaign: &str, region: &str, sub: &str) -> anyhow::Result<String> {
-        let permit = self.permit(campaign, region, sub, "1965-01-01", CALLER).await;
+    pub(crate) async fn permit_of(
+        &self,
+        campaign: &str,
+        region: &str,
+        sub: &str,
+    ) -> anyhow::Result<String> {
+        let permit = self
+            .permit(campaign, region, sub, "1965-01-01", CALLER)
+            .await;
         permit.with_context(|| format!("a permit of {sub}"))
     }
 
     /// Books through a gateway.
-    pub(crate) async fn book(&self, caller: &str, request: BookRequest) -> Result<BookResponse, Status> {
+    pub(crate) async fn book(
+        &self,
+        caller: &str,
+        request: BookRequest,
+    ) -> Result<BookResponse, Status> {
         let mut bookings = self.bookings();
         Ok(bookings.book(said_by(caller, request)).await?.into_inner())
     }
@@ -183,8 +230,15 @@ impl World {
     }
 
     /// Waits until somebody new is admitted to the campaign and has booked the slot: everything works there.
-    pub(crate) async fn await_bookable(&self, campaign: &str, region: &str, slot: &str) -> anyhow::Result<()> {
-        let control = self.permit_of(campaign, region, &format!("control-{}", Uuid::new_v4())).await?;
+    pub(crate) async fn await_bookable(
+        &self,
+        campaign: &str,
+        region: &str,
+        slot: &str,
+    ) -> anyhow::Result<()> {
+        let control = self
+            .permit_of(campaign, region, &format!("control-{}", Uuid::new_v4()))
+            .await?;
         let request = book(&control, &[slot]);
         await_until(&format!("{slot} can be booked"), HEARD_WITHIN, || async {
             self.book(CALLER, request.clone()).await.is_ok()
@@ -201,7 +255,11 @@ impl World {
     pub(crate) async fn all_rows(&self, region: &str) -> anyhow::Result<Rows> {
         let of = "SELECT (SELECT count(*) FROM claim), (SELECT count(*) FROM request), (SELECT count(*) FROM booking)";
         let row = self.ledger(region).await?.query_one(of, &[]).await?;
-        Ok(Rows { claims: row.get(0), requests: row.get(1), bookings: row.get(2) })
+        Ok(Rows {
+            claims: row.get(0),
+            requests: row.get(1),
+            bookings: row.get(2),
+        })
     }
 
     /// The rows of one person in all regions together.
@@ -267,15 +325,23 @@ pub(crate) fn refusal(status: &Status) -> Option<Refusal> {
 pub(crate) fn refused<T>(what: &str, answer: Result<T, Status>) -> anyhow::Result<Refused> {
     match answer {
         Ok(_) => anyhow::bail!("{what} was not refused"),
-        Err(status) => {
-            proto::status::read(&status).with_context(|| format!("{what} failed otherwise: {status:?}"))
-        }
+        Err(status) => proto::status::read(&status)
+            .with_context(|| format!("{what} failed otherwise: {status:?}")),
     }
 }
 
 /// Checks that an answer is a refusal, and which.
-pub(crate) fn expect_refused<T>(what: &str, answer: Result<T, Status>, why: Refusal) -> anyhow::Result<Refused> {
+pub(crate) fn expect_refused<T>(
+    what: &str,
+    answer: Result<T, Status>,
+    why: Refusal,
+) -> anyhow::Result<Refused> {
     let refused = refused(what, answer)?;
-    anyhow::ensure!(refused.refusal == why, "{what}: {} instead of {}", refused.refusal.code(), why.code());
+    anyhow::ensure!(
+        refused.refusal == why,
+        "{what}: {} instead of {}",
+        refused.refusal.code(),
+        why.code()
+    );
     Ok(refused)
 }

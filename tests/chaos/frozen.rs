@@ -43,41 +43,60 @@ async fn planted_is_found(ledger: &Session) -> anyhow::Result<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "the figures are what a reader of this test wants")]
-async fn an_owner_frozen_for_three_lease_lives_and_woken_under_load_commits_nothing() -> anyhow::Result<()> {
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are what a reader of this test wants"
+)]
+async fn an_owner_frozen_for_three_lease_lives_and_woken_under_load_commits_nothing()
+-> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut town = Town::start(folder.path(), 4_000).await?;
     let ledger = town.ledger().await?;
     let load = Load::start(&mut town);
-    let answers = async |more: u64| {
-        let before = load.answered();
-        await_until("calls are answered", WITHIN, || std::future::ready(load.answered() >= before + more)).await
-    };
-    answers(STEP).await?;
+    load.more_answers(STEP).await?;
 
     let frozen = town.owner(0).await?;
     let at = town.inventory(&frozen)?;
     // Under load: the sleeper has commands in its hands and in its sockets.
     town.cluster.inventories[at].process.freeze()?;
     let began = Instant::now();
-    answers(STEP).await?;
+    load.more_answers(STEP).await?;
     let next = town.owner(0).await?;
-    assert!(next.epoch > frozen.epoch && next.addr != frozen.addr, "{next:?} took over from {frozen:?}");
-    await_until("three lease lives have passed", WITHIN, || std::future::ready(began.elapsed() >= FROZEN_FOR))
-        .await?;
+    assert!(
+        next.epoch > frozen.epoch && next.addr != frozen.addr,
+        "{next:?} took over from {frozen:?}"
+    );
+    await_until("three lease lives have passed", WITHIN, || {
+        std::future::ready(began.elapsed() >= FROZEN_FOR)
+    })
+    .await?;
 
     let epoch = i64::try_from(next.epoch)?;
     let before = below(&ledger, epoch).await?;
-    assert!(before > 0, "the sleeper had committed something while it was awake");
+    assert!(
+        before > 0,
+        "the sleeper had committed something while it was awake"
+    );
     town.cluster.inventories[at].process.thaw()?;
-    answers(STEP).await?;
+    load.more_answers(STEP).await?;
     town.cluster.await_ready(WITHIN).await?;
-    answers(STEP).await?;
+    load.more_answers(STEP).await?;
     let told = load.stop().await?;
 
-    assert_eq!(below(&ledger, epoch).await?, before, "changes under a superseded epoch appeared after the waking");
-    assert_eq!(late(&ledger).await?, 0, "changes out of the order of epochs and batches");
-    assert!(planted_is_found(&ledger).await?, "the check does not see what it is there for");
+    assert_eq!(
+        below(&ledger, epoch).await?,
+        before,
+        "changes under a superseded epoch appeared after the waking"
+    );
+    assert_eq!(
+        late(&ledger).await?,
+        0,
+        "changes out of the order of epochs and batches"
+    );
+    assert!(
+        planted_is_found(&ledger).await?,
+        "the check does not see what it is there for"
+    );
     let row = "SELECT count(*), count(DISTINCT (shard_id, epoch, batch_seq)), count(DISTINCT (shard_id, epoch)) FROM request";
     let row = ledger.query_one(row, &[]).await?;
     println!(

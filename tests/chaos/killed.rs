@@ -15,8 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "the distribution is what a reader of this test wants")]
-async fn a_killed_owners_clinics_book_again_within_four_seconds_twenty_times() -> anyhow::Result<()> {
+#[expect(
+    clippy::print_stdout,
+    reason = "the distribution is what a reader of this test wants"
+)]
+async fn a_killed_owners_clinics_book_again_within_four_seconds_twenty_times() -> anyhow::Result<()>
+{
     let folder = tempfile::tempdir()?;
     let mut town = Town::start(folder.path(), 8 * KILLS).await?;
     let mut took = Vec::with_capacity(KILLS);
@@ -29,14 +33,19 @@ async fn a_killed_owners_clinics_book_again_within_four_seconds_twenty_times() -
 
         let began = Instant::now();
         town.cluster.inventories[at].process.kill()?;
-        await_ok(&format!("clinics book again after kill {kill}"), BOOKS_AGAIN_WITHIN, || {
-            caller.book(&permit, request, 0, &slot, PATIENCE)
-        })
+        await_ok(
+            &format!("clinics book again after kill {kill}"),
+            BOOKS_AGAIN_WITHIN,
+            || caller.book(&permit, request, 0, &slot, PATIENCE),
+        )
         .await?;
         took.push(began.elapsed());
 
         let next = town.owner(0).await?;
-        assert!(next.epoch > owner.epoch, "{next:?} books after {owner:?} was killed");
+        assert!(
+            next.epoch > owner.epoch,
+            "{next:?} books after {owner:?} was killed"
+        );
         town.cluster.inventories[at].process.restart()?;
         town.cluster.await_ready(READY_WITHIN).await?;
     }

@@ -3,10 +3,12 @@
 //! Invariant: a call is made once. Whatever its caller was told is counted as told.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use system_tests::await_until::await_until;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,6 +22,9 @@ const EVERY: Duration = Duration::from_millis(10);
 /// What a device gives one call.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Even on a machine that does much else.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
 /// What callers were told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -28,11 +33,47 @@ pub(crate) struct Told {
     pub(crate) errors: Vec<String>,
 }
 
+// === impl Heard ===
+
+impl Heard {
+    fn errors(&self) -> Vec<String> {
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The first say why; the others only follow.
+    fn first_errors(&self) -> String {
+        const SHOWN: usize = 20;
+        let errors = self.errors();
+        format!(
+            "{} errors, first {:#?}",
+            errors.len(),
+            &errors[..errors.len().min(SHOWN)]
+        )
+    }
+
+    fn failed(&self, error: String) {
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(error);
+    }
+}
+
 /// The stream; it ends with this value.
 pub(crate) struct Load {
     stop: watch::Sender<bool>,
-    answered: Arc<AtomicU64>,
+    heard: Arc<Heard>,
     task: AbortOnDropHandle<Told>,
+}
+
+/// What is known while it goes on.
+#[derive(Debug, Default)]
+struct Heard {
+    answered: AtomicU64,
+    errors: Mutex<Vec<String>>,
 }
 
 struct Person {
@@ -41,6 +82,7 @@ struct Person {
     caller: Caller,
     version: u64,
     booking: Option<String>,
+    cancels: bool,
 }
 
 // === impl Load ===
@@ -56,16 +98,31 @@ impl Load {
             caller: town.callers[(number / slots.len()) % town.callers.len()].clone(),
             version: 0,
             booking: None,
+            cancels: false,
         });
         let (stop, stopped) = watch::channel(false);
-        let answered = Arc::new(AtomicU64::new(0));
-        let task = tokio::task::spawn(run(people.collect(), stopped, Arc::clone(&answered)));
-        Self { stop, answered, task: AbortOnDropHandle::new(task) }
+        let heard = Arc::new(Heard::default());
+        let task = tokio::task::spawn(run(people.collect(), stopped, Arc::clone(&heard)));
+        Self {
+            stop,
+            heard,
+            task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Calls answered well so far.
     pub(crate) fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+        self.heard.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more calls are answered well.
+    pub(crate) async fn more_answers(&self, more: u64) -> anyhow::Result<()> {
+        let enough = self.answered() + more;
+        let waited = await_until("calls are answered", ANSWERS_WITHIN, || {
+            std::future::ready(self.answered() >= enough)
+        });
+        waited.await.with_context(|| self.heard.first_errors())?;
+        Ok(())
     }
 
     /// Ends it and waits for the calls under way.
@@ -75,14 +132,18 @@ impl Load {
     }
 }
 
-async fn run(mut people: VecDeque<Person>, mut stopped: watch::Receiver<bool>, answered: Arc<AtomicU64>) -> Told {
+async fn run(
+    mut people: VecDeque<Person>,
+    mut stopped: watch::Receiver<bool>,
+    heard: Arc<Heard>,
+) -> Told {
     let mut told = Told::default();
     let mut calls = JoinSet::new();
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => break,
-            Some(ended) = calls.join_next() => told.add(ended, &mut people, &answered),
+            Some(ended) = calls.join_next() => told.add(ended, &mut people, &heard),
             _ = tick.tick() => {
                 if let Some(person) = people.pop_front() {
                     calls.spawn(call(person));
@@ -91,8 +152,9 @@ async fn run(mut people: VecDeque<Person>, mut stopped: watch::Receiver<bool>, a
         }
     }
     while let Some(ended) = calls.join_next().await {
-        told.add(ended, &mut people, &answered);
+        told.add(ended, &mut people, &heard);
     }
+    told.errors = heard.errors();
     told
 }
 
@@ -101,17 +163,29 @@ type Ended = (Person, Duration, Result<(), Status>);
 /// Books, or gives back what is booked.
 async fn call(mut person: Person) -> Ended {
     let began = Instant::now();
+    person.cancels = person.booking.is_some();
     let answer = match person.booking.take() {
         None => {
-            let booked =
-                person.caller.book(&person.permit, Uuid::new_v4(), person.version, &person.slot, DEADLINE).await;
+            let booked = person
+                .caller
+                .book(
+                    &person.permit,
+                    Uuid::new_v4(),
+                    person.version,
+                    &person.slot,
+                    DEADLINE,
+                )
+                .await;
             booked.map(|booked| {
                 person.version = booked.claim_version;
                 person.booking = booked.booking.map(|booking| booking.name);
             })
         }
         Some(booking) => {
-            let cancelled = person.caller.cancel(&person.permit, person.version, &booking, DEADLINE).await;
+            let cancelled = person
+                .caller
+                .cancel(&person.permit, person.version, &booking, DEADLINE)
+                .await;
             cancelled.map(|version| person.version = version)
         }
     };
@@ -125,21 +199,25 @@ impl Told {
         &mut self,
         ended: Result<Ended, tokio::task::JoinError>,
         people: &mut VecDeque<Person>,
-        answered: &AtomicU64,
+        heard: &Heard,
     ) {
         self.calls += 1;
         match ended {
             Ok((person, took, Ok(()))) => {
                 self.slowest = self.slowest.max(took);
-                answered.fetch_add(1, Ordering::Relaxed);
+                heard.answered.fetch_add(1, Ordering::Relaxed);
                 people.push_back(person);
             }
             // Who met an error does not come back: what they have is not known here.
-            Ok((_, took, Err(status))) => {
+            Ok((person, took, Err(status))) => {
+                let what = if person.cancels { "cancel" } else { "book" };
                 let reason = proto::status::read(&status).map(|refused| refused.refusal.code());
-                self.errors.push(format!("{:?} {reason:?} after {took:?}: {}", status.code(), status.message()));
+                heard.failed(format!(
+                    "{what} {:?} {reason:?} after {took:?}",
+                    status.code()
+                ));
             }
-            Err(error) => self.errors.push(error.to_string()),
+            Err(error) => heard.failed(error.to_string()),
         }
     }
 }

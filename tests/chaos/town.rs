@@ -88,12 +88,24 @@ impl Interceptor for Development {
 impl Town {
     /// Starts everything, applies campaign and clinics, issues permits, opens the doors.
     pub(crate) async fn start(folder: &Path, people: usize) -> anyhow::Result<Self> {
-        let options = Options { shards: SHARDS, ..Options::new(&[REGION], folder) };
+        let options = Options {
+            shards: SHARDS,
+            ..Options::new(&[REGION], folder)
+        };
         let cluster = Cluster::start(options).await?;
         let keyspace = Keyspace::etcd(EtcdConfig::new(cluster.etcd.endpoints())).await?;
-        let callers = cluster.gateways.iter().map(|gateway| Caller::of(&gateway.addr));
+        let callers = cluster
+            .gateways
+            .iter()
+            .map(|gateway| Caller::of(&gateway.addr));
         let callers = callers.collect::<anyhow::Result<Vec<_>>>()?;
-        let mut town = Self { cluster, keyspace, slots: Vec::new(), permits: Vec::new(), callers };
+        let mut town = Self {
+            cluster,
+            keyspace,
+            slots: Vec::new(),
+            permits: Vec::new(),
+            callers,
+        };
         town.apply().await?;
         for shard in 0..SHARDS {
             let mut slots = Vec::new();
@@ -108,7 +120,9 @@ impl Town {
             cohort: COHORT.to_owned(),
             people_per_kilosecond: 0,
         };
-        CampaignAdminServiceClient::new(town.identity_admin()?).open_room(room).await?;
+        CampaignAdminServiceClient::new(town.identity_admin()?)
+            .open_room(room)
+            .await?;
         town.first_booking().await?;
         Ok(town)
     }
@@ -129,7 +143,11 @@ impl Town {
 
     /// Which inventory that is.
     pub(crate) fn inventory(&self, owner: &Owner) -> anyhow::Result<usize> {
-        let at = self.cluster.inventories.iter().position(|part| part.addr == owner.addr);
+        let at = self
+            .cluster
+            .inventories
+            .iter()
+            .position(|part| part.addr == owner.addr);
         at.with_context(|| format!("nobody listens at {}", owner.addr))
     }
 
@@ -180,14 +198,26 @@ impl Town {
             },
             "last_appointment": last, "permit_ttl_secs": 7_200,
         });
-        let request = ApplyCampaignRequest { document: document.to_string(), validate_only: false };
-        CampaignAdminServiceClient::new(self.identity_admin()?).apply_campaign(request).await?;
+        let request = ApplyCampaignRequest {
+            document: document.to_string(),
+            validate_only: false,
+        };
+        CampaignAdminServiceClient::new(self.identity_admin()?)
+            .apply_campaign(request)
+            .await?;
         let shards = (0..SHARDS).flat_map(|shard| (0..CLINICS).map(move |number| (shard, number)));
-        let clinics = shards.map(|(shard, number)| clinic(shard, number, &dose_day)).collect();
-        let request =
-            ApplyClinicsRequest { region: REGION.to_owned(), clinics, validate_only: false };
+        let clinics = shards
+            .map(|(shard, number)| clinic(shard, number, &dose_day))
+            .collect();
+        let request = ApplyClinicsRequest {
+            region: REGION.to_owned(),
+            clinics,
+            validate_only: false,
+        };
         let admin = channel(&self.cluster.inventories[0].admin)?;
-        ClinicAdminServiceClient::new(admin).apply_clinics(request).await?;
+        ClinicAdminServiceClient::new(admin)
+            .apply_clinics(request)
+            .await?;
         Ok(())
     }
 
@@ -203,7 +233,9 @@ impl Town {
                     page_size: 1,
                     ..ListSlotsRequest::default()
                 };
-                let page = AvailabilityServiceClient::new(caller.0.clone()).list_slots(request).await;
+                let page = AvailabilityServiceClient::new(caller.0.clone())
+                    .list_slots(request)
+                    .await;
                 page.ok()?.into_inner().slots.pop().map(|slot| slot.name)
             })
             .await?;
@@ -212,16 +244,26 @@ impl Town {
     }
 
     async fn issue(&self, people: usize) -> anyhow::Result<Vec<String>> {
-        let seed = std::fs::read(self.cluster.folder().join("development/development_provider.seed"))?;
+        let seed = std::fs::read(
+            self.cluster
+                .folder()
+                .join("development/development_provider.seed"),
+        )?;
         let key = SigningKey::from_bytes(&seed.as_slice().try_into()?);
         let permits = futures::stream::iter(0..people).map(|number| {
-            let mut identity = IdentityServiceClient::new(self.callers[number % self.callers.len()].0.clone());
+            let mut identity =
+                IdentityServiceClient::new(self.callers[number % self.callers.len()].0.clone());
             let request = IssuePermitRequest {
                 campaign: CAMPAIGN.to_owned(),
                 region: REGION.to_owned(),
                 assertion: assertion(&key, number),
             };
-            async move { identity.issue_permit(request).await.map(|issued| issued.into_inner().permit) }
+            async move {
+                identity
+                    .issue_permit(request)
+                    .await
+                    .map(|issued| issued.into_inner().permit)
+            }
         });
         Ok(permits.buffered(ISSUED_AT_ONCE).try_collect().await?)
     }
@@ -249,7 +291,9 @@ impl Caller {
             claim_version,
             slots: vec![slot.to_owned()],
         };
-        let answer = BookingServiceClient::new(self.0.clone()).book(timed(request, deadline)).await;
+        let answer = BookingServiceClient::new(self.0.clone())
+            .book(timed(request, deadline))
+            .await;
         answer.map(tonic::Response::into_inner)
     }
 
@@ -281,7 +325,11 @@ fn timed<T>(message: T, deadline: Duration) -> Request<T> {
 }
 
 fn channel(addr: &str) -> anyhow::Result<Channel> {
-    Ok(transport::connect(addr, None, &transport::ClientSettings::default())?)
+    Ok(transport::connect(
+        addr,
+        None,
+        &transport::ClientSettings::default(),
+    )?)
 }
 
 fn clinic_id(shard: u32, number: u32) -> String {
@@ -296,7 +344,10 @@ fn clinic(shard: u32, number: u32, day: &str) -> ClinicSpec {
         latitude: 33.4,
         longitude: 126.5,
         shard: Some(shard),
-        stock: vec![StockSpec { vaccine: VACCINE.to_owned(), received: PLACES }],
+        stock: vec![StockSpec {
+            vaccine: VACCINE.to_owned(),
+            received: PLACES,
+        }],
         slots: vec![SlotSpec {
             starts_at: format!("{day}T09:00:00+09:00"),
             day: day.to_owned(),
@@ -310,7 +361,9 @@ fn clinic(shard: u32, number: u32, day: &str) -> ClinicSpec {
 
 /// What the development provider would say of a person.
 fn assertion(key: &SigningKey, number: usize) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let header = json!({ "alg": "EdDSA", "kid": "development", "typ": "JWT" });
     let claims = json!({
         "iss": "https://identity.doseline.invalid/development", "aud": "doseline",

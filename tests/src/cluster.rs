@@ -92,7 +92,9 @@ impl Cluster {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&options.folder)?;
         let etcd = Etcd::start(1).await.context("etcd")?;
-        let postgres = Postgres::start(PostgresOptions::default()).await.context("PostgreSQL")?;
+        let postgres = Postgres::start(PostgresOptions::default())
+            .await
+            .context("PostgreSQL")?;
         postgres.create_database("people").await?;
         for region in &options.regions {
             postgres.create_database(&database(region)).await?;
@@ -146,7 +148,11 @@ impl Cluster {
             (Some(proxy), "inventory", 0) => vec![proxy.addr().to_string()],
             _ => self.etcd.endpoints(),
         };
-        let ports = files::Ports { addr: &addr, admin: &admin, metrics: &metrics };
+        let ports = files::Ports {
+            addr: &addr,
+            admin: &admin,
+            metrics: &metrics,
+        };
         let text = match role {
             "gateway" => files::gateway(&self.options, &etcd, &ports),
             "inventory" => {
@@ -162,17 +168,29 @@ impl Cluster {
         let launch = Launch::new(name, program, folder)
             .args([role, "--dev", "--config"])
             .arg(&config);
-        Ok(Part { process: Process::start(launch)?, addr, admin, metrics })
+        Ok(Part {
+            process: Process::start(launch)?,
+            addr,
+            admin,
+            metrics,
+        })
     }
 
     /// Waits until every process says that it is ready.
     pub async fn await_ready(&mut self, bound: Duration) -> anyhow::Result<()> {
-        let parts = self.gateways.iter_mut().chain(&mut self.inventories).chain(&mut self.identities);
+        let parts = self
+            .gateways
+            .iter_mut()
+            .chain(&mut self.inventories)
+            .chain(&mut self.identities);
         for part in parts {
             let metrics = part.metrics.clone();
             let name = part.process.name().to_owned();
             part.process.expect_running()?;
-            let ready = await_until(&format!("{name} is ready"), bound, || ready(metrics.clone())).await;
+            let ready = await_until(&format!("{name} is ready"), bound, || {
+                ready(metrics.clone())
+            })
+            .await;
             ready.with_context(|| part.process.log_tail())?;
         }
         Ok(())
@@ -181,12 +199,19 @@ impl Cluster {
     /// Arguments that make `doseline rush` run against this cluster and judge from its databases.
     #[must_use]
     pub fn rush_args(&self, scale: f64, report: &Path) -> Vec<String> {
-        let gateways: Vec<_> = self.gateways.iter().map(|part| part.addr.as_str()).collect();
+        let gateways: Vec<_> = self
+            .gateways
+            .iter()
+            .map(|part| part.addr.as_str())
+            .collect();
         let mut args = vec![
             "rush".to_owned(),
             format!("--gateway={}", gateways.join(",")),
             format!("--identity-admin={}", self.identities[0].admin),
-            format!("--inventory-admin={}", self.inventories[self.inventories.len() - 1].admin),
+            format!(
+                "--inventory-admin={}",
+                self.inventories[self.inventories.len() - 1].admin
+            ),
             format!("--data={}", self.options.folder.display()),
             format!("--scale={scale}"),
             format!("--report={}", report.display()),
@@ -194,7 +219,10 @@ impl Cluster {
         ];
         for region in &self.options.regions {
             args.push(format!("--regions={region}"));
-            args.push(format!("--ledger={region}={}", self.postgres.url(&database(region))));
+            args.push(format!(
+                "--ledger={region}={}",
+                self.postgres.url(&database(region))
+            ));
         }
         args
     }
@@ -224,7 +252,9 @@ pub fn database(region: &str) -> String {
 pub fn program() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let folders = me.ancestors().skip(1).take(2);
-    let found = folders.map(|folder| folder.join("doseline")).find(|path| path.is_file());
+    let found = folders
+        .map(|folder| folder.join("doseline"))
+        .find(|path| path.is_file());
     found.context("the program `doseline` is not built: cargo build -p standalone")
 }
 
@@ -235,7 +265,9 @@ async fn ready(metrics: String) -> bool {
 async fn asked(metrics: &str) -> std::io::Result<bool> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(metrics).await?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: doseline\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: doseline\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer.starts_with("HTTP/1.1 200"))

@@ -14,7 +14,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::fake_identity::FakeIdentity;
 use crate::fake_inventory::{FakeInventory, Reaction};
-use crate::setup::{SECRET, Setup, details, refusal, until, wide};
+use crate::setup::{SECRET, Setup, await_until, details, refusal, wide};
 
 /// The wrong fields that a refusal names.
 fn fields(status: &Status) -> Vec<String> {
@@ -219,7 +219,7 @@ async fn beyond_the_limit_commands_are_shed_and_reads_go_on() {
         .collect();
     let stuck = futures::future::join_all(stuck);
     let others = async {
-        until("four are stuck", async || owner.commands().len() == 4).await;
+        await_until("four are stuck", async || owner.commands().len() == 4).await;
         let status = it.book(it.booking()).await.expect_err("shed");
         assert_eq!(
             (status.code(), refusal(&status)),

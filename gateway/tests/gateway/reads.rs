@@ -16,7 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::fake_inventory::{FakeInventory, said, slot, snapshot};
-use crate::setup::{Setup, refusal, until};
+use crate::setup::{Setup, await_until, refusal};
 
 fn seoul() -> ListSlotsRequest {
     ListSlotsRequest {
@@ -67,7 +67,7 @@ async fn the_region_is_what_all_its_owners_say() {
     it.owner(1, 1, second.addr).await;
     it.ready().await;
     let all = vec![(name("c1", 1), 5), (name("c1", 2), 4), (name("c2", 3), 3)];
-    until("both are heard", async || listed(&it).await == all).await;
+    await_until("both are heard", async || listed(&it).await == all).await;
 
     first.say(said(
         0,
@@ -77,7 +77,7 @@ async fn the_region_is_what_all_its_owners_say() {
             slots: vec![slot("c1", 1, 0)],
         }),
     ));
-    until("the change is served", async || {
+    await_until("the change is served", async || {
         listed(&it).await == all[1..]
     })
     .await;
@@ -87,7 +87,7 @@ async fn the_region_is_what_all_its_owners_say() {
     assert_eq!(listed(&it).await, all[1..]);
     second.say(snapshot(0, 2, 1, &[("c1", &[(1, 2)])]));
     let after = vec![(name("c1", 1), 2), (name("c2", 3), 3)];
-    until("the successor is believed", async || {
+    await_until("the successor is believed", async || {
         listed(&it).await == after
     })
     .await;
@@ -108,7 +108,7 @@ async fn a_feed_that_lost_a_message_starts_again() {
     ));
     owner.say(snapshot(0, 1, 7, &[("c1", &[(1, 4), (2, 1)])]));
     let whole = vec![(name("c1", 1), 4), (name("c1", 2), 1)];
-    until("it is whole again", async || listed(&it).await == whole).await;
+    await_until("it is whole again", async || listed(&it).await == whole).await;
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn health_says_not_serving_until_every_shard_was_heard() {
     assert_eq!(refusal(&status), Refusal::Unavailable);
     owner.own(0, 1, "c1", 1);
     for service in [service, "doseline.availability.v1.AvailabilityService", ""] {
-        until("serving", async || {
+        await_until("serving", async || {
             health(&it, service).await == ServingStatus::Serving
         })
         .await;
@@ -148,7 +148,7 @@ async fn clinics_pages_and_wrong_tokens_over_the_wire() {
         page_size: 2,
         ..ListClinicsRequest::default()
     };
-    until("three clinics are known", async || {
+    await_until("three clinics are known", async || {
         let all = ListClinicsRequest {
             page_size: 0,
             ..request.clone()

@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::fake_inventory::{
     FakeInventory, Reaction, agreed, not_owner, refused, request_id, snapshot,
 };
-use crate::setup::{SECRET, Setup, details, refusal, until};
+use crate::setup::{SECRET, Setup, await_until, details, refusal};
 
 #[tokio::test]
 async fn a_booking_reaches_the_owner_with_all_it_needs() {
@@ -144,7 +144,7 @@ async fn a_frozen_owner_is_left_as_soon_as_another_is_named() {
     let began = Clock::system().monotonic();
     let booking = it.book(it.booking());
     let takeover = async {
-        until("the first was asked", async || !first.commands().is_empty()).await;
+        await_until("the first was asked", async || !first.commands().is_empty()).await;
         it.owner(0, 2, second.addr).await;
     };
     let (answer, ()) = tokio::join!(booking, takeover);
@@ -191,7 +191,7 @@ async fn a_clinic_that_moved_is_found_at_its_new_shard() {
     });
     let booking = it.book(it.booking());
     let moved = async {
-        until("the old shard was asked", async || {
+        await_until("the old shard was asked", async || {
             !owner.commands().is_empty()
         })
         .await;
@@ -320,7 +320,7 @@ async fn what_no_shard_decides_goes_to_a_member_that_stays() {
         permit: it.permit(),
         name: String::new(),
     };
-    until("the gateway has heard of the drain", async || {
+    await_until("the gateway has heard of the drain", async || {
         it.bookings().get_booking(get()).await.expect("answered");
         !second.commands().is_empty()
     })

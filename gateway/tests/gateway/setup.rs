@@ -187,7 +187,7 @@ impl Setup {
         self.put("/doseline/room/kr/fifties".to_owned(), document.clone())
             .await;
         let client = RoomServiceClient::new(self.channel.clone());
-        until("the room is served", async || {
+        await_until("the room is served", async || {
             let ask = GetRoomRequest {
                 campaign: "kr".to_owned(),
                 cohort: "fifties".to_owned(),
@@ -277,7 +277,7 @@ pub(crate) fn details(status: &Status) -> Refused {
 }
 
 /// Waits for a state.
-pub(crate) async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
+pub(crate) async fn await_until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !reached().await {
             tokio::time::sleep(Duration::from_millis(5)).await;

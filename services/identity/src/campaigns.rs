@@ -30,7 +30,7 @@ pub struct InForce {
     /// The document.
     pub campaign: Campaign,
     /// Its time zone.
-    pub zone: TimeZone,
+    pub time_zone: TimeZone,
     /// When it is over.
     pub end: Timestamp,
     /// The key behind its draw tickets.
@@ -123,12 +123,12 @@ impl Campaigns {
                 first.field, first.problem
             )));
         }
-        let zone = TimeZone::get(&campaign.time_zone).map_err(Unreadable::Zone)?;
+        let time_zone = TimeZone::get(&campaign.time_zone).map_err(Unreadable::Zone)?;
         Ok(InForce {
-            end: eligibility::end(&campaign, &zone),
+            end: eligibility::end(&campaign, &time_zone),
             key: self.blinding.campaign_key(id),
             campaign,
-            zone,
+            time_zone,
         })
     }
 }

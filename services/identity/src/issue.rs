@@ -145,7 +145,8 @@ impl Issuer {
             let said = verifier
                 .verify(&assertion, now)
                 .map_err(|rejected| rejected.refusal())?;
-            let cohort = eligibility::cohort(&campaign.campaign, &campaign.zone, said.born, now)?;
+            let cohort =
+                eligibility::cohort(&campaign.campaign, &campaign.time_zone, said.born, now)?;
             let person = blinding.person(&said.subject);
             Ok(Stamp {
                 campaign: campaign.campaign.campaign.clone(),

@@ -72,7 +72,7 @@ fn config(etcd: &Etcd) -> EtcdConfig {
 }
 
 /// Waits until `state` holds.
-async fn until(what: &str, mut state: impl AsyncFnMut() -> bool) {
+async fn await_until(what: &str, mut state: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !state().await {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,12 +9,29 @@ use system_tests::cluster::{Cluster, Options};
 
 /// All regions of the statistics.
 const REGIONS: [&str; 17] = [
-    "seoul", "busan", "daegu", "incheon", "gwangju", "daejeon", "ulsan", "sejong", "gyeonggi",
-    "gangwon", "chungbuk", "chungnam", "jeonbuk", "jeonnam", "gyeongbuk", "gyeongnam", "jeju",
+    "seoul",
+    "busan",
+    "daegu",
+    "incheon",
+    "gwangju",
+    "daejeon",
+    "ulsan",
+    "sejong",
+    "gyeonggi",
+    "gangwon",
+    "chungbuk",
+    "chungnam",
+    "jeonbuk",
+    "jeonnam",
+    "gyeongbuk",
+    "gyeongnam",
+    "jeju",
 ];
 
 fn main() -> anyhow::Result<()> {
-    let scale = std::env::args().nth(1).map_or(Ok(0.01), |scale| scale.parse())?;
+    let scale = std::env::args()
+        .nth(1)
+        .map_or(Ok(0.01), |scale| scale.parse())?;
     tokio::runtime::Runtime::new()?.block_on(run(scale))
 }
 

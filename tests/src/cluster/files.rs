@@ -39,14 +39,22 @@ pub(super) fn keys(program: &Path, folder: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("keys of {of}"))?;
     }
     Launch::new("provider", program, folder)
-        .args(["dev-assertion", "--sub=nobody", "--birthdate=1965-01-01", "--data"])
+        .args([
+            "dev-assertion",
+            "--sub=nobody",
+            "--birthdate=1965-01-01",
+            "--data",
+        ])
         .arg(folder)
         .run()
         .context("the development provider")
 }
 
 fn process(ports: &Ports<'_>, etcd: &[String]) -> String {
-    format!("[process.admin]\nlisten = \"{}\"\n[etcd]\nendpoints = {etcd:?}\n", ports.metrics)
+    format!(
+        "[process.admin]\nlisten = \"{}\"\n[etcd]\nendpoints = {etcd:?}\n",
+        ports.metrics
+    )
 }
 
 pub(super) fn gateway(options: &Options, etcd: &[String], ports: &Ports<'_>) -> String {

@@ -52,7 +52,10 @@ impl Admission {
     /// Nothing known yet: nobody is admitted.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { state: Arc::default(), clock }
+        Self {
+            state: Arc::default(),
+            clock,
+        }
     }
 
     /// Starts from what earlier processes stored, so that a restart while etcd is away refuses nobody admitted.
@@ -65,7 +68,9 @@ impl Admission {
             };
             let key = (room.campaign.clone(), room.cohort.clone());
             let known = state.rooms.get(&key);
-            let mut highest = known.map(|view| view.seen.highest().clone()).unwrap_or_default();
+            let mut highest = known
+                .map(|view| view.seen.highest().clone())
+                .unwrap_or_default();
             let mine = highest.entry(region.clone()).or_default();
             *mine = room.frontier.max(*mine);
             let newest = known.filter(|view| view.seen.room().version >= document.version);
@@ -103,8 +108,16 @@ impl Admission {
         }
         for entry in campaigns.snapshot().values() {
             match serde_json::from_slice::<Campaign>(&entry.value) {
-                Ok(Campaign { campaign, regions, rules, .. }) => {
-                    let view = CampaignView { regions, rules: Arc::new(rules) };
+                Ok(Campaign {
+                    campaign,
+                    regions,
+                    rules,
+                    ..
+                }) => {
+                    let view = CampaignView {
+                        regions,
+                        rules: Arc::new(rules),
+                    };
                     state.campaigns.insert(campaign, Arc::new(view));
                 }
                 Err(error) => tracing::warn!(key = entry.key, %error, "not a campaign document"),
@@ -127,7 +140,14 @@ impl Admission {
         match state.rooms.get_mut(&key) {
             None => {
                 let seen = Seen::new(room, BTreeMap::new());
-                state.rooms.insert(key, RoomView { seen, document: text.into_owned(), received: now });
+                state.rooms.insert(
+                    key,
+                    RoomView {
+                        seen,
+                        document: text.into_owned(),
+                        received: now,
+                    },
+                );
             }
             Some(view) if room.version > view.seen.room().version => {
                 let elapsed = now.saturating_duration_since(view.received);
@@ -136,7 +156,9 @@ impl Admission {
                         view.received = now;
                         view.document = text.into_owned();
                     }
-                    Err(error) => tracing::error!(key = entry.key, %error, "a room document was refused"),
+                    Err(error) => {
+                        tracing::error!(key = entry.key, %error, "a room document was refused")
+                    }
                 }
             }
             // After a restart the stored copy has the same version, stopped: follow the line again.
@@ -153,7 +175,10 @@ impl Admission {
     /// The campaign of a permit, if it runs in the region.
     pub fn campaign(&self, permit: &Permit) -> Result<Arc<CampaignView>, Refusal> {
         let state = self.state.load();
-        let campaign = state.campaigns.get(&permit.campaign).ok_or(Refusal::CampaignUnknown)?;
+        let campaign = state
+            .campaigns
+            .get(&permit.campaign)
+            .ok_or(Refusal::CampaignUnknown)?;
         if campaign.regions.contains(&permit.region) {
             Ok(Arc::clone(campaign))
         } else {
@@ -166,7 +191,10 @@ impl Admission {
         let state = self.state.load();
         let key = (permit.campaign.clone(), permit.cohort.clone());
         let view = state.rooms.get(&key).ok_or(Refusal::NotAdmitted)?;
-        let elapsed = self.clock.monotonic().saturating_duration_since(view.received);
+        let elapsed = self
+            .clock
+            .monotonic()
+            .saturating_duration_since(view.received);
         let frontier = view.seen.frontier(&permit.region, elapsed);
         room::admitted(view.seen.room(), &permit.place, frontier)
     }
@@ -176,7 +204,10 @@ impl Admission {
     pub fn ended(&self, permit: &Permit) -> bool {
         let key = (permit.campaign.clone(), permit.cohort.clone());
         let state = self.state.load();
-        state.rooms.get(&key).is_some_and(|view| view.seen.room().phase == Phase::Ended)
+        state
+            .rooms
+            .get(&key)
+            .is_some_and(|view| view.seen.room().phase == Phase::Ended)
     }
 
     /// What is to be stored in a region's ledger now.
@@ -188,7 +219,11 @@ impl Admission {
             let elapsed = now.saturating_duration_since(view.received);
             let open = matches!(view.seen.room().phase, Phase::Open | Phase::Exhausted);
             let stored = view.seen.highest().get(region).copied().unwrap_or(0);
-            let reached = view.seen.frontier(region, elapsed).filter(|_| open).unwrap_or(stored);
+            let reached = view
+                .seen
+                .frontier(region, elapsed)
+                .filter(|_| open)
+                .unwrap_or(stored);
             RoomSeen {
                 campaign: campaign.clone(),
                 cohort: cohort.clone(),

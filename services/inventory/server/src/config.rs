@@ -120,7 +120,10 @@ pub struct RegionSettings {
 
 impl Default for RawInventory {
     fn default() -> Self {
-        let port = |port| RawServer { listen: SocketAddr::from(([127, 0, 0, 1], port)), ..RawServer::default() };
+        let port = |port| RawServer {
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            ..RawServer::default()
+        };
         Self {
             instance: String::new(),
             advertise: String::new(),
@@ -145,7 +148,11 @@ impl RawConfig for Raw {
         let process = problems.section("process", |problems| self.process.validate(problems));
         let etcd = problems.section("etcd", |problems| self.etcd.validate(problems));
         let inventory = problems.section("inventory", |problems| self.inventory.validate(problems));
-        Some(Config { process: process?, etcd: etcd?, inventory: inventory? })
+        Some(Config {
+            process: process?,
+            etcd: etcd?,
+            inventory: inventory?,
+        })
     }
 }
 
@@ -171,16 +178,26 @@ impl RawConfig for RawInventory {
             ("permit_keys_file", &self.permit_keys_file),
             ("room_keys_file", &self.room_keys_file),
         ] {
-            problems.check(!path.as_os_str().is_empty(), key, "must name a file of public keys");
+            problems.check(
+                !path.as_os_str().is_empty(),
+                key,
+                "must name a file of public keys",
+            );
         }
         let verify_threads = problems.within("verify_threads", self.verify_threads, 1..=64);
-        problems.check(!self.regions.is_empty(), "regions", "must have at least one region");
+        problems.check(
+            !self.regions.is_empty(),
+            "regions",
+            "must have at least one region",
+        );
         let mut names = BTreeSet::new();
         let mut regions = Vec::new();
         for (at, region) in self.regions.into_iter().enumerate() {
             let again = !names.insert(region.region.clone());
             problems.check(!again, format!("regions[{at}].region"), "is named twice");
-            let region = problems.section(format!("regions[{at}]"), |problems| region.validate(problems));
+            let region = problems.section(format!("regions[{at}]"), |problems| {
+                region.validate(problems)
+            });
             regions.extend(region);
         }
         Some(Settings {

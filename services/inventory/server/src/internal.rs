@@ -22,12 +22,18 @@ impl InternalKey {
     /// Believes callers with the secret; with `certificate`, only if their certificate also says gateway.
     #[must_use]
     pub fn new(secret: &Secret, certificate: bool) -> Self {
-        Self { digest: Arc::new(Sha256::digest(secret.expose()).into()), certificate }
+        Self {
+            digest: Arc::new(Sha256::digest(secret.expose()).into()),
+            certificate,
+        }
     }
 
     /// Whether a part of Doseline asks.
     pub fn check<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
-        let shown = request.metadata().get(HEADER).ok_or(Refusal::CallerUnknown)?;
+        let shown = request
+            .metadata()
+            .get(HEADER)
+            .ok_or(Refusal::CallerUnknown)?;
         // Digests of equal length: the time to compare them tells nothing about the secret.
         let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
         if shown != *self.digest {

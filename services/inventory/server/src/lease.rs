@@ -98,7 +98,17 @@ impl Leases {
         failure_domain: String,
     ) -> Self {
         let mirror = keyspace.mirror(&format!("/doseline/{region}/"));
-        Self { keyspace, session, mirror, region, me: Arc::new(Me { instance, addr, failure_domain }) }
+        Self {
+            keyspace,
+            session,
+            mirror,
+            region,
+            me: Arc::new(Me {
+                instance,
+                addr,
+                failure_domain,
+            }),
+        }
     }
 
     /// Who this process is.
@@ -190,9 +200,16 @@ impl Leases {
     }
 
     /// Names `next` as the owner to come, or nobody, if the key is still this process's.
-    pub async fn hand_over(&self, shard: ShardId, epoch: Epoch, next: Option<&Member>) -> Result<(), Fault> {
+    pub async fn hand_over(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        next: Option<&Member>,
+    ) -> Result<(), Fault> {
         let key = self.owner_key(shard);
-        let Some(entry) = self.keyspace.get(&key).await? else { return Ok(()) };
+        let Some(entry) = self.keyspace.get(&key).await? else {
+            return Ok(());
+        };
         if decode::<OwnerValue>(&entry).is_none_or(|value| value.instance != self.me.instance) {
             return Ok(());
         }
@@ -219,7 +236,12 @@ impl Leases {
 
     fn owner(&self, epoch: Epoch, state: OwnerState) -> Vec<u8> {
         let (instance, addr) = (self.me.instance.clone(), self.me.addr.clone());
-        encode(&OwnerValue { instance, addr, epoch, state })
+        encode(&OwnerValue {
+            instance,
+            addr,
+            epoch,
+            state,
+        })
     }
 }
 
@@ -237,26 +259,44 @@ fn view(region: &RegionId, entries: &BTreeMap<String, Entry>) -> View {
     let mut view = View::default();
     let mut members: BTreeMap<String, (i64, Member)> = BTreeMap::new();
     for (key, entry) in entries {
-        let Some(rest) = key.strip_prefix(&prefix) else { continue };
+        let Some(rest) = key.strip_prefix(&prefix) else {
+            continue;
+        };
         let parts: Vec<_> = rest.split('/').collect();
         match parts.as_slice() {
             ["member", instance] => {
-                if let (Ok(instance), Some(value)) = (instance.parse(), decode::<MemberValue>(entry)) {
+                if let (Ok(instance), Some(value)) =
+                    (instance.parse(), decode::<MemberValue>(entry))
+                {
                     let MemberValue { addr, draining, .. } = value;
-                    let member = Member { instance, addr, draining };
+                    let member = Member {
+                        instance,
+                        addr,
+                        draining,
+                    };
                     // A process that was killed and started again answers where it did: the key of its former self
                     // lives until the lease ends, and no sign of life must be taken for that one's.
-                    let newest = members.get(&member.addr).is_none_or(|(known, _)| *known < entry.mod_revision);
+                    let newest = members
+                        .get(&member.addr)
+                        .is_none_or(|(known, _)| *known < entry.mod_revision);
                     if newest {
                         members.insert(member.addr.clone(), (entry.mod_revision, member));
                     }
                 }
             }
             ["shard", shard, what] => {
-                let Ok(shard) = shard.parse().map(ShardId) else { continue };
+                let Ok(shard) = shard.parse().map(ShardId) else {
+                    continue;
+                };
                 if *what == "owner" {
                     if let Some(value) = decode(entry) {
-                        view.owners.insert(shard, OwnerSeen { value, revision: entry.mod_revision });
+                        view.owners.insert(
+                            shard,
+                            OwnerSeen {
+                                value,
+                                revision: entry.mod_revision,
+                            },
+                        );
                     }
                 } else if *what == "floor"
                     && let Some(epoch) = decode(entry)
@@ -295,11 +335,20 @@ mod tests {
 
     #[test]
     fn of_two_members_at_one_address_only_the_newer_is_one() {
-        let keys = [("z-dead", "a:1", 3), ("a-born-again", "a:1", 9), ("other", "b:1", 4)];
-        let entries = keys.map(|(instance, addr, revision)| member(instance, addr, revision)).into();
+        let keys = [
+            ("z-dead", "a:1", 3),
+            ("a-born-again", "a:1", 9),
+            ("other", "b:1", 4),
+        ];
+        let entries = keys
+            .map(|(instance, addr, revision)| member(instance, addr, revision))
+            .into();
         let region = "seoul".parse().expect("slug");
-        let seen: Vec<_> =
-            view(&region, &entries).members.into_iter().map(|member| member.instance.to_string()).collect();
+        let seen: Vec<_> = view(&region, &entries)
+            .members
+            .into_iter()
+            .map(|member| member.instance.to_string())
+            .collect();
         assert_eq!(seen, ["a-born-again", "other"]);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use domain::command::BodyHash;
 use domain::{
-    BookingId, CampaignId, Claimant, ClaimVersion, ClinicId, CohortId, Epoch, InstanceId, Op,
+    BookingId, CampaignId, ClaimVersion, Claimant, ClinicId, CohortId, Epoch, InstanceId, Op,
     PersonId, Recorded, Refusal, RequestId, Serial, ShardId, SlotId, SlotState, Timestamp,
     VaccineId, Verdict,
 };
@@ -355,7 +355,11 @@ pub trait Ledger: Send + Sync {
     /// Everything of a shard.
     async fn catalogue(&self, shard: ShardId) -> Result<ShardCatalogue, Fault>;
     /// Slots changed after `cursor` by moves, cancellations or operators: complete, without gaps under concurrency.
-    async fn outside_changes(&self, cursor: OutboxCursor, limit: u32) -> Result<OutsideChanges, Fault>;
+    async fn outside_changes(
+        &self,
+        cursor: OutboxCursor,
+        limit: u32,
+    ) -> Result<OutsideChanges, Fault>;
     /// The cursor of now, to be taken before a catalogue is read.
     async fn outbox_cursor(&self) -> Result<OutboxCursor, Fault>;
     /// Whether the shard has holds past their deadline.
@@ -367,9 +371,18 @@ pub trait Ledger: Send + Sync {
         requests: &[(CampaignId, PersonId, RequestId)],
     ) -> Result<Vec<Option<(BodyHash, Recorded)>>, Fault>;
     /// A person's claim, read strictly; `None` = never had one.
-    async fn claim(&self, campaign: &CampaignId, person: PersonId) -> Result<Option<ClaimView>, Fault>;
+    async fn claim(
+        &self,
+        campaign: &CampaignId,
+        person: PersonId,
+    ) -> Result<Option<ClaimView>, Fault>;
     /// Moves an appointment under the epoch of the target slot's shard: the new slot is taken first.
-    async fn move_booking(&self, shard: ShardId, epoch: Epoch, op: &MoveOp) -> Result<SideAnswer, Fault>;
+    async fn move_booking(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        op: &MoveOp,
+    ) -> Result<SideAnswer, Fault>;
     /// Gives up a booking; needs no epoch, because giving back is always safe.
     async fn cancel(&self, op: &CancelOp) -> Result<SideAnswer, Fault>;
 

@@ -51,7 +51,9 @@ fn batch_ops() -> Histogram {
 }
 
 fn commit() -> Histogram {
-    Histogram::new([0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
+    Histogram::new([
+        0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    ])
 }
 
 impl Metrics {
@@ -72,10 +74,26 @@ impl Metrics {
                 "Ops decided, by how they ended",
                 metrics.verdicts.clone(),
             );
-            registry.register("shard_seizures", "Epochs that came into force here", metrics.seized.clone());
-            registry.register("invariant_violations", "Invariants of a shard that did not hold", metrics.alarms.clone());
-            registry.register("shard_queue_depth", "Ops waiting in owners of this process", metrics.queue_depth.clone());
-            registry.register("batch_ops", "Ops in a committed batch", metrics.batch_ops.clone());
+            registry.register(
+                "shard_seizures",
+                "Epochs that came into force here",
+                metrics.seized.clone(),
+            );
+            registry.register(
+                "invariant_violations",
+                "Invariants of a shard that did not hold",
+                metrics.alarms.clone(),
+            );
+            registry.register(
+                "shard_queue_depth",
+                "Ops waiting in owners of this process",
+                metrics.queue_depth.clone(),
+            );
+            registry.register(
+                "batch_ops",
+                "Ops in a committed batch",
+                metrics.batch_ops.clone(),
+            );
             registry.register(
                 "commit_duration_seconds",
                 "Time from sending a batch to its commit",
@@ -88,7 +106,9 @@ impl Metrics {
     /// The metrics of an owner in `region`.
     #[must_use]
     pub fn owner(&self, region: &RegionId) -> OwnerMetrics {
-        let label = OfRegion { region: region.to_string() };
+        let label = OfRegion {
+            region: region.to_string(),
+        };
         OwnerMetrics {
             region: region.to_string(),
             verdicts: self.verdicts.clone(),
@@ -108,15 +128,22 @@ impl OwnerMetrics {
             Verdict::Exists(_) => "EXISTS",
             Verdict::Refused { refusal, .. } => refusal.code(),
         };
-        self.verdicts.get_or_create(&OfVerdict { region: self.region.clone(), verdict }).inc();
+        self.verdicts
+            .get_or_create(&OfVerdict {
+                region: self.region.clone(),
+                verdict,
+            })
+            .inc();
     }
 
     pub(crate) fn committed(&self, ops: usize, took: Duration) {
-        self.batch_ops.observe(f64::from(u32::try_from(ops).unwrap_or(u32::MAX)));
+        self.batch_ops
+            .observe(f64::from(u32::try_from(ops).unwrap_or(u32::MAX)));
         self.commit.observe(took.as_secs_f64());
     }
 
     pub(crate) fn queue(&self, depth: usize) {
-        self.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.queue_depth
+            .set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 }

@@ -25,7 +25,11 @@ const COMMANDS_MAX: usize = 16_384;
 /// What is asked of an owner.
 pub(crate) enum Ask {
     /// Change a person's claim.
-    Op { op: Op, clinic: Option<ClinicId>, reply: ReplyTo },
+    Op {
+        op: Op,
+        clinic: Option<ClinicId>,
+        reply: ReplyTo,
+    },
     /// Move an appointment to a slot of this shard.
     Move { op: Box<MoveOp>, reply: ReplyTo },
     /// Slots that something else changed.
@@ -64,7 +68,10 @@ impl OwnerHandle {
 
     /// Asks for a move to a slot of this shard.
     pub fn move_booking(&self, op: MoveOp, reply: ReplyTo) {
-        self.send(Ask::Move { op: Box::new(op), reply });
+        self.send(Ask::Move {
+            op: Box::new(op),
+            reply,
+        });
     }
 
     /// Tells of slots that something else changed. Dropped when the owner is behind: it reads again by itself.
@@ -92,7 +99,13 @@ impl OwnerHandle {
             Err(mpsc::error::TrySendError::Closed(ask)) => (ask, Refusal::NotOwner),
         };
         if let Ask::Op { reply, .. } | Ask::Move { reply, .. } = ask {
-            reply.send(Verdict::Refused { refusal, claim_version: None }, [None, None]);
+            reply.send(
+                Verdict::Refused {
+                    refusal,
+                    claim_version: None,
+                },
+                [None, None],
+            );
         }
     }
 }
@@ -106,7 +119,10 @@ pub struct Owners {
 
 impl Default for Owners {
     fn default() -> Self {
-        Self { table: Arc::default(), changed: Arc::new(watch::channel(0).0) }
+        Self {
+            table: Arc::default(),
+            changed: Arc::new(watch::channel(0).0),
+        }
     }
 }
 
@@ -122,7 +138,8 @@ impl Owners {
     pub fn of_region(&self, region: &RegionId) -> Vec<(ShardId, OwnerHandle)> {
         let table = self.table.load();
         let mine = table.iter().filter(|((of, _), _)| of == region);
-        mine.map(|((_, shard), handle)| (*shard, handle.clone())).collect()
+        mine.map(|((_, shard), handle)| (*shard, handle.clone()))
+            .collect()
     }
 
     /// Told at each change of the table.

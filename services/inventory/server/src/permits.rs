@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use domain::Refusal;
 use domain::permit::batch;
 use domain::permit::{Permit, Unusable};
-use domain::Refusal;
 use runtime::trusted_keys::TrustedKeysFile;
 use runtime::{Clock, OnExit, Tasks};
 use tokio::sync::{mpsc, oneshot};
@@ -49,7 +49,10 @@ impl Verifier {
                 }
             })?;
         }
-        Ok(Self { jobs, waiting: Arc::new(tokio::sync::Semaphore::new(QUEUE_MAX)) })
+        Ok(Self {
+            jobs,
+            waiting: Arc::new(tokio::sync::Semaphore::new(QUEUE_MAX)),
+        })
     }
 
     /// Verifies permits that arrived together; one verdict for each, in their order.
@@ -57,7 +60,9 @@ impl Verifier {
         let count = texts.len();
         let overloaded = || vec![Err(Refusal::Overloaded); count];
         let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-        let Ok(_waiting) = self.waiting.try_acquire_many(wanted) else { return overloaded() };
+        let Ok(_waiting) = self.waiting.try_acquire_many(wanted) else {
+            return overloaded();
+        };
         let (reply, verdicts) = oneshot::channel();
         if self.jobs.send(Job { texts, reply }).await.is_err() {
             return overloaded();
@@ -81,8 +86,10 @@ fn take(queue: &tokio::sync::Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
 
 fn verify(batch: Vec<Job>, keys: &TrustedKeysFile, clock: &Clock) {
     let keys = keys.current();
-    let texts: Vec<&str> =
-        batch.iter().flat_map(|job| job.texts.iter().map(String::as_str)).collect();
+    let texts: Vec<&str> = batch
+        .iter()
+        .flat_map(|job| job.texts.iter().map(String::as_str))
+        .collect();
     let mut verdicts = Vec::with_capacity(texts.len());
     for part in texts.chunks(BATCH_MAX) {
         verdicts.extend(batch::verify_all(&keys, part, clock.wall()));

@@ -19,10 +19,15 @@ pub struct Member {
 /// The members that may decide `shard`, the best first. Draining members come last: better a draining owner than none.
 #[must_use]
 pub fn ranking<'a>(region: &RegionId, shard: ShardId, members: &'a [Member]) -> Vec<&'a Member> {
-    let mut ranked: Vec<_> =
-        members.iter().map(|member| (weight(region, shard, &member.instance), member)).collect();
+    let mut ranked: Vec<_> = members
+        .iter()
+        .map(|member| (weight(region, shard, &member.instance), member))
+        .collect();
     ranked.sort_by(|(weight_a, a), (weight_b, b)| {
-        a.draining.cmp(&b.draining).then(weight_b.cmp(weight_a)).then(a.instance.cmp(&b.instance))
+        a.draining
+            .cmp(&b.draining)
+            .then(weight_b.cmp(weight_a))
+            .then(a.instance.cmp(&b.instance))
     });
     ranked.into_iter().map(|(_, member)| member).collect()
 }
@@ -56,7 +61,9 @@ mod tests {
 
     fn owner(shard: u32, members: &[Member]) -> String {
         let region = "seoul".parse().expect("slug");
-        ranking(&region, ShardId(shard), members)[0].instance.to_string()
+        ranking(&region, ShardId(shard), members)[0]
+            .instance
+            .to_string()
     }
 
     #[test]
@@ -64,7 +71,10 @@ mod tests {
         let (two, three) = (members(&["a", "b"]), members(&["a", "b", "c"]));
         for shard in 0..200 {
             let after = owner(shard, &three);
-            assert!(after == "c" || after == owner(shard, &two), "shard {shard} moved between old members");
+            assert!(
+                after == "c" || after == owner(shard, &two),
+                "shard {shard} moved between old members"
+            );
         }
     }
 
@@ -72,7 +82,9 @@ mod tests {
     fn shards_spread_over_members() {
         let three = members(&["a", "b", "c"]);
         for name in ["a", "b", "c"] {
-            let mine = (0..300).filter(|shard| owner(*shard, &three) == name).count();
+            let mine = (0..300)
+                .filter(|shard| owner(*shard, &three) == name)
+                .count();
             assert!((60..140).contains(&mine), "{name} has {mine} of 300");
         }
     }

@@ -62,7 +62,11 @@ impl Probes {
             running: BTreeMap::new(),
         };
         tasks.spawn("manage_probes", OnExit::Log, manager.run(wishes));
-        Self { wanted, suspects, changed }
+        Self {
+            wanted,
+            suspects,
+            changed,
+        }
     }
 
     /// The peers that a region has now; others are no longer asked unless another region has them.
@@ -136,7 +140,11 @@ impl Manager {
 
     fn judge(&mut self, addr: String, suspect: bool) {
         let mut suspects = BTreeSet::clone(&self.suspects.load());
-        let changed = if suspect { suspects.insert(addr.clone()) } else { suspects.remove(&addr) };
+        let changed = if suspect {
+            suspects.insert(addr.clone())
+        } else {
+            suspects.remove(&addr)
+        };
         if changed {
             tracing::warn!(owner.addr = addr, suspect, "a peer's answers changed");
             self.suspects.store(Arc::new(suspects));
@@ -145,7 +153,11 @@ impl Manager {
     }
 }
 
-async fn probe(addr: String, connector: Connector, verdicts: mpsc::UnboundedSender<(String, bool)>) {
+async fn probe(
+    addr: String,
+    connector: Connector,
+    verdicts: mpsc::UnboundedSender<(String, bool)>,
+) {
     let mut client = match connect(&addr, connector.tls, &connector.settings) {
         Ok(channel) => HealthClient::new(channel),
         Err(error) => {
@@ -158,7 +170,9 @@ async fn probe(addr: String, connector: Connector, verdicts: mpsc::UnboundedSend
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let asked = client.check(HealthCheckRequest { service: String::new() });
+        let asked = client.check(HealthCheckRequest {
+            service: String::new(),
+        });
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             // Any answer of the peer's own is a sign of life; a transport error has a source.
             Ok(Err(status)) if std::error::Error::source(&status).is_some() => refused += 1,

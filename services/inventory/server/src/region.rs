@@ -119,14 +119,17 @@ impl Region {
             .cloned()
             .collect();
         let peers = view.members.iter().filter(|member| member.instance != me);
-        self.parts.probes.track(&self.parts.region, peers.map(|member| member.addr.clone()));
+        self.parts
+            .probes
+            .track(&self.parts.region, peers.map(|member| member.addr.clone()));
         for shard in (0..self.parts.shards).map(ShardId) {
             let ranked = placement::ranking(&self.parts.region, shard, &trusted);
             let best = ranked.first().copied();
             if self.running.contains_key(&shard) {
                 self.keep(shard, &view, best, draining).await;
             } else if !draining {
-                self.maybe_claim(shard, view.owners.get(&shard), best, &trusted, &me).await;
+                self.maybe_claim(shard, view.owners.get(&shard), best, &trusted, &me)
+                    .await;
             }
         }
     }
@@ -136,7 +139,9 @@ impl Region {
         let me = self.parts.leases.instance();
         let now = self.parts.clock.monotonic();
         let others_moving = self.running.values().any(|running| running.draining);
-        let Some(running) = self.running.get_mut(&shard) else { return };
+        let Some(running) = self.running.get_mut(&shard) else {
+            return;
+        };
         let epoch = running.handle.epoch();
         let belongs = best.filter(|best| best.instance != *me && !best.draining);
         let rebalance = belongs.is_some()
@@ -150,17 +155,23 @@ impl Region {
             return;
         }
         let published = (self.parts.leases.generation(), epoch);
-        let in_view = view.owners.get(&shard).is_some_and(|seen| {
-            seen.value.instance == *me && seen.value.epoch == epoch
-        });
-        if epoch == Epoch(0) || running.draining || (in_view && running.published == Some(published)) {
+        let in_view = view
+            .owners
+            .get(&shard)
+            .is_some_and(|seen| seen.value.instance == *me && seen.value.epoch == epoch);
+        if epoch == Epoch(0)
+            || running.draining
+            || (in_view && running.published == Some(published))
+        {
             return;
         }
         match self.parts.leases.publish(shard, epoch).await {
             Ok(true) => running.published = Some(published),
             // A higher epoch is published: the ledger will say so at the next batch.
             Ok(false) => {}
-            Err(error) => tracing::debug!(shard.id = %shard, %error, "an owner key could not be put yet"),
+            Err(error) => {
+                tracing::debug!(shard.id = %shard, %error, "an owner key could not be put yet")
+            }
         }
     }
 
@@ -172,7 +183,11 @@ impl Region {
         trusted: &[Member],
         me: &InstanceId,
     ) {
-        if self.not_before.get(&shard).is_some_and(|at| self.parts.clock.monotonic() < *at) {
+        if self
+            .not_before
+            .get(&shard)
+            .is_some_and(|at| self.parts.clock.monotonic() < *at)
+        {
             return;
         }
         let mine = best.is_some_and(|best| best.instance == *me);
@@ -180,7 +195,9 @@ impl Region {
             None => mine,
             Some(seen) if seen.value.instance == *me => true,
             Some(seen) => {
-                let alive = trusted.iter().any(|member| member.instance == seen.value.instance);
+                let alive = trusted
+                    .iter()
+                    .any(|member| member.instance == seen.value.instance);
                 mine && !alive
             }
         };
@@ -198,7 +215,8 @@ impl Region {
     }
 
     fn pause(&mut self, shard: ShardId) {
-        self.not_before.insert(shard, self.parts.clock.monotonic() + DUEL_PAUSE);
+        self.not_before
+            .insert(shard, self.parts.clock.monotonic() + DUEL_PAUSE);
     }
 
     fn start(&mut self, shard: ShardId) {
@@ -212,25 +230,40 @@ impl Region {
             metrics: self.parts.metrics.owner(&self.parts.region),
         };
         let exits = self.exits.clone();
-        self.parts.tasks.spawn("own_shard", OnExit::Log, async move {
-            let exit = owner::run(parts, asks, epoch).await;
-            // The region's manager may have ended before: the process is stopping.
-            let _ = exits.send((shard, exit));
-        });
-        self.parts.owners.insert(&self.parts.region, shard, handle.clone());
+        self.parts
+            .tasks
+            .spawn("own_shard", OnExit::Log, async move {
+                let exit = owner::run(parts, asks, epoch).await;
+                // The region's manager may have ended before: the process is stopping.
+                let _ = exits.send((shard, exit));
+            });
+        self.parts
+            .owners
+            .insert(&self.parts.region, shard, handle.clone());
         let since = self.parts.clock.monotonic();
-        let running = Running { handle, since, next: None, draining: false, published: None };
+        let running = Running {
+            handle,
+            since,
+            next: None,
+            draining: false,
+            published: None,
+        };
         self.running.insert(shard, running);
     }
 
     async fn ended(&mut self, shard: ShardId, exit: OwnerExit) {
         self.parts.owners.remove(&self.parts.region, shard);
-        let Some(running) = self.running.remove(&shard) else { return };
+        let Some(running) = self.running.remove(&shard) else {
+            return;
+        };
         self.pause(shard);
         let given = match exit {
             OwnerExit::Drained => {
                 let epoch = running.handle.epoch();
-                self.parts.leases.hand_over(shard, epoch, running.next.as_ref()).await
+                self.parts
+                    .leases
+                    .hand_over(shard, epoch, running.next.as_ref())
+                    .await
             }
             // The key is the successor's, or will be.
             OwnerExit::Fenced => Ok(()),

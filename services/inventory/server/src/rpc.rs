@@ -13,9 +13,7 @@ use std::sync::Arc;
 use domain::{Refusal, RegionId};
 use futures::Stream;
 use proto::inventory::inventory_service_server::InventoryService;
-use proto::inventory::{
-    ExecuteRequest, ExecuteResponse, WatchShardsRequest, WatchShardsResponse,
-};
+use proto::inventory::{ExecuteRequest, ExecuteResponse, WatchShardsRequest, WatchShardsResponse};
 use proto::status;
 use runtime::{Clock, Drain, Tasks};
 use tonic::{Request, Response, Status, Streaming};
@@ -74,7 +72,10 @@ impl InventoryService for InventoryRpc {
         request: Request<Streaming<ExecuteRequest>>,
     ) -> Result<Response<Self::ExecuteStream>, Status> {
         self.0.internal.check(&request).map_err(status::refuse)?;
-        Ok(Response::new(execute::serve(Arc::clone(&self.0), request.into_inner())))
+        Ok(Response::new(execute::serve(
+            Arc::clone(&self.0),
+            request.into_inner(),
+        )))
     }
 
     async fn watch_shards(

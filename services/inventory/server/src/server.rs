@@ -80,19 +80,35 @@ pub struct Inventory {
 }
 
 /// Starts everything that runs by itself; the services answer from then on.
+#[expect(clippy::too_many_lines, reason = "the list of what runs, read from top to bottom")]
 pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let metrics = Arc::new(Metrics::register(&boot.registry));
     let owners = Owners::default();
     let admission = Admission::new(boot.clock.clone());
-    let verifier =
-        Verifier::start(&boot.tasks, &parts.permit_keys, &boot.clock, parts.verify_threads)?;
+    let verifier = Verifier::start(
+        &boot.tasks,
+        &parts.permit_keys,
+        &boot.clock,
+        parts.verify_threads,
+    )?;
     let connector = Connector::new(parts.peers, ClientSettings::default());
     let probes = Probes::start(&boot.tasks, connector);
     let mut access = BTreeMap::new();
     let mut admin = BTreeMap::new();
-    for OpenRegion { region, shards, ledger } in parts.regions {
-        ledger.ensure_shards(shards).await.with_context(|| format!("shards of {region}"))?;
-        let stored = ledger.rooms().await.with_context(|| format!("rooms of {region}"))?;
+    for OpenRegion {
+        region,
+        shards,
+        ledger,
+    } in parts.regions
+    {
+        ledger
+            .ensure_shards(shards)
+            .await
+            .with_context(|| format!("shards of {region}"))?;
+        let stored = ledger
+            .rooms()
+            .await
+            .with_context(|| format!("rooms of {region}"))?;
         admission.restore(&region, &stored, &parts.room_keys);
         let leases = Leases::new(
             parts.keyspace.clone(),
@@ -113,21 +129,38 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             metrics: Arc::clone(&metrics),
             tasks: boot.tasks.clone(),
         };
-        boot.tasks.spawn("manage_region", OnExit::StopProcess, region::run(manager, boot.drain.clone()));
-        let outbox =
-            tail::follow_outbox(region.clone(), Arc::clone(&ledger), owners.clone(), boot.drain.clone());
-        boot.tasks.spawn("follow_outbox", OnExit::StopProcess, outbox);
-        let remember =
-            tail::remember_rooms(region.clone(), Arc::clone(&ledger), admission.clone(), boot.drain.clone());
-        boot.tasks.spawn("remember_rooms", OnExit::StopProcess, remember);
+        boot.tasks.spawn(
+            "manage_region",
+            OnExit::StopProcess,
+            region::run(manager, boot.drain.clone()),
+        );
+        let outbox = tail::follow_outbox(
+            region.clone(),
+            Arc::clone(&ledger),
+            owners.clone(),
+            boot.drain.clone(),
+        );
+        boot.tasks
+            .spawn("follow_outbox", OnExit::StopProcess, outbox);
+        let remember = tail::remember_rooms(
+            region.clone(),
+            Arc::clone(&ledger),
+            admission.clone(),
+            boot.drain.clone(),
+        );
+        boot.tasks
+            .spawn("remember_rooms", OnExit::StopProcess, remember);
         admin.insert(region.clone(), (Arc::clone(&ledger), shards));
         access.insert(region, RegionAccess { ledger, leases });
     }
-    let follow = admission.clone().follow(parts.keyspace.clone(), parts.room_keys.clone());
+    let follow = admission
+        .clone()
+        .follow(parts.keyspace.clone(), parts.room_keys.clone());
     let drain = boot.drain.clone();
-    boot.tasks.spawn("follow_rooms", OnExit::StopProcess, async move {
-        drain.interrupt(follow).await;
-    });
+    boot.tasks
+        .spawn("follow_rooms", OnExit::StopProcess, async move {
+            drain.interrupt(follow).await;
+        });
     let shared = Arc::new(Shared {
         regions: access,
         owners,
@@ -141,22 +174,38 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let service = InventoryServiceServer::new(InventoryRpc(shared))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
-    let admin = ClinicAdminServiceServer::new(ClinicAdmin { regions: Arc::new(admin) })
-        .max_decoding_message_size(ADMIN_MESSAGE_MAX);
+    let admin = ClinicAdminServiceServer::new(ClinicAdmin {
+        regions: Arc::new(admin),
+    })
+    .max_decoding_message_size(ADMIN_MESSAGE_MAX);
     Ok(Inventory { service, admin })
 }
 
 /// The role alone, in cluster mode.
 pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
-    let Config { etcd: (etcd, ttl), inventory: settings, .. } = config;
+    let Config {
+        etcd: (etcd, ttl),
+        inventory: settings,
+        ..
+    } = config;
     let ready = boot.readiness.register("inventory");
     let listener = Listener::bind(settings.server.listen).await?;
     let admin_listener = Listener::bind(settings.admin.listen).await?;
     let keyspace = Keyspace::etcd(etcd).await?;
     let session = keyspace.session(ttl);
     let regions = open_regions(&settings).await?;
-    let tls = settings.server.tls.clone().map(ServerTls::load).transpose()?;
-    let admin_tls = settings.admin.tls.clone().map(ServerTls::load).transpose()?;
+    let tls = settings
+        .server
+        .tls
+        .clone()
+        .map(ServerTls::load)
+        .transpose()?;
+    let admin_tls = settings
+        .admin
+        .tls
+        .clone()
+        .map(ServerTls::load)
+        .transpose()?;
     let peers = settings.peers.clone().map(ClientTls::load).transpose()?;
     for tls in [&tls, &admin_tls].into_iter().flatten() {
         tls.watch(&boot.tasks, &boot.drain);
@@ -187,7 +236,9 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     };
     let inventory = start(parts, &boot).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<InventoryServiceServer<InventoryRpc>>().await;
+    health
+        .set_serving::<InventoryServiceServer<InventoryRpc>>()
+        .await;
     let routes = Routes::new(inventory.service).add_service(health_service);
     let rpc = boot.registry.rpc_metrics(methods());
     let server = Server::new("inventory", settings.server.limits, rpc.clone()).tls(tls);
@@ -206,15 +257,34 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 /// Opens and migrates the ledger of each region.
 async fn open_regions(settings: &Settings) -> anyhow::Result<Vec<OpenRegion>> {
     let mut open = Vec::new();
-    for RegionSettings { region, shards, ledger, pool_size } in &settings.regions {
-        let url = ledger.expose_str().context("a ledger file is not text")?.trim().to_owned();
+    for RegionSettings {
+        region,
+        shards,
+        ledger,
+        pool_size,
+    } in &settings.regions
+    {
+        let url = ledger
+            .expose_str()
+            .context("a ledger file is not text")?
+            .trim()
+            .to_owned();
         let mut config = PostgresConfig::new(url);
         config.pool_size = *pool_size;
         config.require_synchronous_standby = !settings.single_copy;
-        let ledger = PostgresLedger::connect(config).await.with_context(|| format!("ledger of {region}"))?;
-        ledger.migrate().await.with_context(|| format!("migrations of {region}"))?;
+        let ledger = PostgresLedger::connect(config)
+            .await
+            .with_context(|| format!("ledger of {region}"))?;
+        ledger
+            .migrate()
+            .await
+            .with_context(|| format!("migrations of {region}"))?;
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
-        open.push(OpenRegion { region: region.clone(), shards: *shards, ledger });
+        open.push(OpenRegion {
+            region: region.clone(),
+            shards: *shards,
+            ledger,
+        });
     }
     Ok(open)
 }

@@ -20,7 +20,12 @@ const READ_MAX: u32 = 2_000;
 const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells the owners of this process what others changed in their slots.
-pub(crate) async fn follow_outbox(region: RegionId, ledger: Arc<dyn Ledger>, owners: Owners, drain: Drain) {
+pub(crate) async fn follow_outbox(
+    region: RegionId,
+    ledger: Arc<dyn Ledger>,
+    owners: Owners,
+    drain: Drain,
+) {
     let mut every = tokio::time::interval(READ_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut cursor: Option<OutboxCursor> = None;

@@ -1,3 +1,5 @@
+//! Layers, units, and every problem of a bad configuration at once.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! How tasks end, and what happens then.
+
 use std::future::pending;
 use std::sync::mpsc;
 

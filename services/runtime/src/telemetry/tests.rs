@@ -1,3 +1,5 @@
+//! Log lines, traces and their context.
+
 use std::sync::Mutex;
 
 use opentelemetry::trace::TracerProvider as _;

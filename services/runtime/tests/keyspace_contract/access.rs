@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use runtime::keyspace::{EtcdConfig, EtcdTls, Fault, Keyspace};
 
 use super::launcher::Etcd;
-use super::{config, soon, until};
+use super::{await_until, config, soon};
 
 fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
@@ -61,7 +61,7 @@ async fn tls_with_client_certificates_works_and_is_required() {
         ..config(&etcd)
     };
     let keyspace = Keyspace::etcd(with(tls.clone())).await.expect("sound");
-    until("a write over TLS", async || {
+    await_until("a write over TLS", async || {
         keyspace.put("/k", "x").await.is_ok()
     })
     .await;
@@ -147,7 +147,7 @@ async fn login_gives_the_rights_of_its_user_and_no_more() {
         .await
         .expect("sound");
     root.put("/m/k", "y").await.expect("writes");
-    until("the change", async || {
+    await_until("the change", async || {
         mirror.snapshot()["/m/k"].value == "y"
     })
     .await;

@@ -6,7 +6,7 @@ use runtime::keyspace::{Fault, Keyspace, Txn};
 use tokio::time::Instant;
 
 use super::launcher::{Etcd, free_port};
-use super::{config, connect, put_leased, soon, until};
+use super::{await_until, config, connect, put_leased, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mirror_resumes_after_kill_and_restart_with_the_changes_it_missed() {
@@ -16,7 +16,7 @@ async fn mirror_resumes_after_kill_and_restart_with_the_changes_it_missed() {
     for key in ["/m/stays", "/m/changes", "/m/goes"] {
         keyspace.put(key, "1").await.expect("writes");
     }
-    until("three keys", async || mirror.snapshot().len() == 3).await;
+    await_until("three keys", async || mirror.snapshot().len() == 3).await;
 
     etcd.kill(0);
     let elsewhere = free_port();
@@ -27,14 +27,14 @@ async fn mirror_resumes_after_kill_and_restart_with_the_changes_it_missed() {
     operator.put("/m/comes", "1", None).await.expect("writes");
     assert_eq!(mirror.snapshot().len(), 3, "the mirror cannot know yet");
     etcd.kill(0);
-    until("the copy is known to be old", async || {
+    await_until("the copy is known to be old", async || {
         mirror.stale_for() > Duration::from_secs(1)
     })
     .await;
 
     etcd.run(0);
     soon("a change", mirror.changed()).await;
-    until("what was missed", async || {
+    await_until("what was missed", async || {
         mirror.snapshot().contains_key("/m/comes")
     })
     .await;
@@ -45,7 +45,7 @@ async fn mirror_resumes_after_kill_and_restart_with_the_changes_it_missed() {
     );
     assert_eq!(copy["/m/changes"].value, "2");
     keyspace.put("/m/later", "1").await.expect("writes");
-    until("it goes on", async || {
+    await_until("it goes on", async || {
         mirror.snapshot().contains_key("/m/later")
     })
     .await;
@@ -60,7 +60,7 @@ async fn mirror_lists_again_after_compaction_past_its_revision() {
     for key in ["/m/stays", "/m/changes", "/m/goes"] {
         keyspace.put(key, "1").await.expect("writes");
     }
-    until("three keys", async || mirror.snapshot().len() == 3).await;
+    await_until("three keys", async || mirror.snapshot().len() == 3).await;
 
     etcd.kill(0);
     let elsewhere = free_port();
@@ -74,7 +74,7 @@ async fn mirror_lists_again_after_compaction_past_its_revision() {
     etcd.kill(0);
 
     etcd.run(0);
-    until("the key that vanished unseen is dropped", async || {
+    await_until("the key that vanished unseen is dropped", async || {
         !mirror.snapshot().contains_key("/m/goes")
     })
     .await;
@@ -82,7 +82,7 @@ async fn mirror_lists_again_after_compaction_past_its_revision() {
     assert_eq!(copy.keys().collect::<Vec<_>>(), ["/m/changes", "/m/stays"]);
     assert_eq!(copy["/m/changes"].value, "2");
     keyspace.put("/m/later", "1").await.expect("writes");
-    until("it goes on", async || {
+    await_until("it goes on", async || {
         mirror.snapshot().contains_key("/m/later")
     })
     .await;
@@ -102,7 +102,7 @@ async fn session_survives_a_restart_shorter_than_its_ttl() {
     let lease = session.lease_id().expect("holds a lease");
     let operator = etcd.operator().await;
     let mut least = i64::MAX;
-    until("a renewal after the restart", async || {
+    await_until("a renewal after the restart", async || {
         assert!(session.alive(), "never lapsed");
         let left = operator
             .lease_client()
@@ -161,7 +161,7 @@ async fn session_lapses_on_our_clock_and_is_granted_anew_when_etcd_was_frozen_pa
         }
     })
     .await;
-    until("the old key is gone", async || {
+    await_until("the old key is gone", async || {
         keyspace.get("/member").await.expect("reads").is_none()
     })
     .await;
@@ -210,7 +210,7 @@ async fn frozen_etcd_gives_unknown_writes_and_unavailable_reads_within_bounds() 
     let keyspace = connect(&etcd).await;
     let mirror = keyspace.mirror("/");
     keyspace.put("/k", "1").await.expect("writes");
-    until("the put", async || !mirror.snapshot().is_empty()).await;
+    await_until("the put", async || !mirror.snapshot().is_empty()).await;
 
     etcd.freeze(0);
     let started = Instant::now();
@@ -228,7 +228,7 @@ async fn frozen_etcd_gives_unknown_writes_and_unavailable_reads_within_bounds() 
         started.elapsed()
     );
     assert_eq!(mirror.snapshot()["/k"].value, "1");
-    until("the copy is known to be old", async || {
+    await_until("the copy is known to be old", async || {
         mirror.stale_for() > Duration::from_secs(3)
     })
     .await;
@@ -244,14 +244,14 @@ async fn frozen_etcd_gives_unknown_writes_and_unavailable_reads_within_bounds() 
         }
     })
     .await;
-    until("the mirror has caught up", async || {
+    await_until("the mirror has caught up", async || {
         mirror
             .snapshot()
             .get("/after")
             .is_some_and(|it| it.mod_revision >= revision)
     })
     .await;
-    until("the copy is fresh", async || {
+    await_until("the copy is fresh", async || {
         mirror.stale_for() < Duration::from_secs(1)
     })
     .await;
@@ -280,7 +280,7 @@ async fn process_starts_while_etcd_is_away_and_finds_it_later() {
     soon("the first listing", mirror.ready()).await;
     soon("a lease", session.ready()).await;
     put_leased(&keyspace, &session, "/m/k").await;
-    until("the put", async || mirror.snapshot().contains_key("/m/k")).await;
+    await_until("the put", async || mirror.snapshot().contains_key("/m/k")).await;
     etcd.kill(0);
     let started = Instant::now();
     soon("an end without etcd", session.end()).await;

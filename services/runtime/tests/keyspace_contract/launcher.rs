@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::until;
+use super::await_until;
 
 pub(crate) struct Etcd {
     members: Vec<Member>,
@@ -129,7 +129,7 @@ impl Etcd {
 
     pub(crate) async fn await_ready(&self) {
         let client = client(&self.endpoints()).await;
-        until("etcd answers", async || answers(&client).await).await;
+        await_until("etcd answers", async || answers(&client).await).await;
     }
 
     /// A bare client, for what only an operator does.
@@ -140,7 +140,7 @@ impl Etcd {
     /// As `operator`, on a port where clients under test do not look; waits until etcd answers there.
     pub(crate) async fn operator_on(port: u16) -> etcd_client::Client {
         let client = client(&[format!("127.0.0.1:{port}")]).await;
-        until("etcd answers", async || answers(&client).await).await;
+        await_until("etcd answers", async || answers(&client).await).await;
         client
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::keyspace::{Fault, Keyspace, Txn};
 
 use super::launcher::Etcd;
-use super::{connect, soon, until};
+use super::{await_until, connect, soon};
 
 /// Writes until it works: an election takes a second or two, and a write that met it has no known outcome.
 async fn put(keyspace: &Keyspace, key: &str) {
@@ -34,7 +34,7 @@ async fn loss_of_the_member_in_use_is_outlived() {
     // The first endpoint is the one in use.
     etcd.kill(0);
     put(&keyspace, "/m/after-kill").await;
-    until("the mirror follows", async || {
+    await_until("the mirror follows", async || {
         mirror.snapshot().contains_key("/m/after-kill")
     })
     .await;
@@ -44,11 +44,11 @@ async fn loss_of_the_member_in_use_is_outlived() {
     etcd.await_ready().await;
     etcd.freeze(1);
     put(&keyspace, "/m/after-freeze").await;
-    until("the mirror follows", async || {
+    await_until("the mirror follows", async || {
         mirror.snapshot().contains_key("/m/after-freeze")
     })
     .await;
-    until("the lease is renewed elsewhere", async || session.alive()).await;
+    await_until("the lease is renewed elsewhere", async || session.alive()).await;
     assert_eq!(session.generation(), 1);
     assert!(mirror.snapshot().contains_key("/m/member"));
     etcd.thaw(1);

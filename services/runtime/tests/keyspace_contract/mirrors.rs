@@ -6,20 +6,20 @@ use std::time::Duration;
 use runtime::keyspace::Txn;
 use tokio::task::JoinSet;
 
-use super::{World, mirror, soon, until};
+use super::{World, await_until, mirror, soon};
 
 pub(crate) async fn mirror_follows_puts_and_deletes(world: &World) {
     world.keyspace.put("/m/before", "1").await.expect("writes");
     let mirror = mirror(&world.other, "/m/").await;
     assert_eq!(mirror.snapshot()["/m/before"].value, "1");
     let revision = world.keyspace.put("/m/after", "2").await.expect("writes");
-    until("the put", async || {
+    await_until("the put", async || {
         mirror.snapshot().contains_key("/m/after")
     })
     .await;
     assert_eq!(mirror.snapshot()["/m/after"].mod_revision, revision);
     world.keyspace.delete("/m/before").await.expect("deletes");
-    until("the removal", async || {
+    await_until("the removal", async || {
         !mirror.snapshot().contains_key("/m/before")
     })
     .await;
@@ -34,7 +34,7 @@ pub(crate) async fn mirror_of_a_prefix_shows_nothing_else(world: &World) {
     for key in ["/m", "/l/x", "/m0", "/n/x", "/m/x"] {
         world.keyspace.put(key, "1").await.expect("writes");
     }
-    until("the key", async || !mirror.snapshot().is_empty()).await;
+    await_until("the key", async || !mirror.snapshot().is_empty()).await;
     assert_eq!(mirror.snapshot().keys().collect::<Vec<_>>(), ["/m/x"]);
 }
 
@@ -102,7 +102,7 @@ pub(crate) async fn fresh_mirror_is_not_stale(world: &World) {
     let mirror = mirror(&world.other, "/quiet/").await;
     // Longer than the silence after which a watch is opened anew: proofs must come without changes.
     let watched = tokio::time::Instant::now();
-    until("four seconds of freshness", async || {
+    await_until("four seconds of freshness", async || {
         assert!(
             mirror.stale_for() < Duration::from_millis(1_500),
             "{:?}",

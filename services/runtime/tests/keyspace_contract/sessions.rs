@@ -2,7 +2,7 @@
 
 use runtime::keyspace::{Fault, Keyspace, Session, Txn, Write};
 
-use super::{TTL, World, absent, mirror, put_leased, session, soon, until};
+use super::{TTL, World, absent, await_until, mirror, put_leased, session, soon};
 
 pub(crate) async fn ended_session_takes_its_keys_along(world: &World) {
     let session = session(&world.keyspace).await;
@@ -29,7 +29,7 @@ pub(crate) async fn ended_session_takes_its_keys_along(world: &World) {
             .expect("lists")
             .is_empty()
     );
-    until("the mirror is empty", async || {
+    await_until("the mirror is empty", async || {
         watching.snapshot().is_empty()
     })
     .await;
@@ -43,7 +43,7 @@ pub(crate) async fn dropped_session_takes_its_keys_along(world: &World) {
     drop(session);
     assert!(clone.alive() && !absent(&world.other, "/leased").await);
     drop(clone);
-    until("the key is gone", async || {
+    await_until("the key is gone", async || {
         absent(&world.other, "/leased").await
     })
     .await;

@@ -96,7 +96,11 @@ impl ReplyTo {
 
     /// Answers. The stream may be gone: the outcome is then read by its request id.
     pub fn send(self, verdict: Verdict, slots: [Option<Arc<SlotState>>; 2]) {
-        let _ = self.answers.send(Answered { call: self.call, verdict, slots });
+        let _ = self.answers.send(Answered {
+            call: self.call,
+            verdict,
+            slots,
+        });
     }
 }
 

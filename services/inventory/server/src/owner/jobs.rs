@@ -24,14 +24,28 @@ type MaybeWriter = Option<Box<dyn Writer>>;
 pub(super) enum Done {
     Input(Input),
     Nothing,
-    Batch { writer: MaybeWriter, input: Input },
-    Seized { seized: Option<Seized>, input: Input },
-    Moved { slot: SlotId, outcome: Option<SlotCount>, reply: ReplyTo, verdict: Verdict },
+    Batch {
+        writer: MaybeWriter,
+        input: Input,
+    },
+    Seized {
+        seized: Option<Seized>,
+        input: Input,
+    },
+    Moved {
+        slot: SlotId,
+        outcome: Option<SlotCount>,
+        reply: ReplyTo,
+        verdict: Verdict,
+    },
     Catalogue(Option<ShardCatalogue>),
 }
 
 pub(super) fn not_owner() -> Verdict {
-    Verdict::Refused { refusal: Refusal::NotOwner, claim_version: None }
+    Verdict::Refused {
+        refusal: Refusal::NotOwner,
+        claim_version: None,
+    }
 }
 
 pub(super) fn changed(slots: Vec<SlotState>) -> Input {
@@ -39,8 +53,18 @@ pub(super) fn changed(slots: Vec<SlotState>) -> Input {
 }
 
 fn count(slot: &ledger::SlotCount) -> SlotCount {
-    let ledger::SlotCount { slot, capacity, booked, open } = *slot;
-    SlotCount { slot, capacity, booked, open }
+    let ledger::SlotCount {
+        slot,
+        capacity,
+        booked,
+        open,
+    } = *slot;
+    SlotCount {
+        slot,
+        capacity,
+        booked,
+        open,
+    }
 }
 
 /// The work of an effect; `None` for effects that are no work.
@@ -105,14 +129,24 @@ async fn batch(
 ) -> Done {
     let Some(mut writer) = writer else {
         let failure = BatchFailure::Unknown;
-        return Done::Batch { writer: None, input: Input::BatchFailed { seq, failure } };
+        return Done::Batch {
+            writer: None,
+            input: Input::BatchFailed { seq, failure },
+        };
     };
     let begun = clock.monotonic();
     let input = match writer.batch(seq, &ops).await {
         Ok(answer) => {
-            metrics.committed(ops.len(), clock.monotonic().saturating_duration_since(begun));
+            metrics.committed(
+                ops.len(),
+                clock.monotonic().saturating_duration_since(begun),
+            );
             let slots = answer.slots.iter().map(count).collect();
-            Input::BatchDone { seq, verdicts: answer.verdicts, slots }
+            Input::BatchDone {
+                seq,
+                verdicts: answer.verdicts,
+                slots,
+            }
         }
         Err(fault) => {
             let failure = failure(&fault).await;
@@ -120,19 +154,34 @@ async fn batch(
             Input::BatchFailed { seq, failure }
         }
     };
-    Done::Batch { writer: Some(writer), input }
+    Done::Batch {
+        writer: Some(writer),
+        input,
+    }
 }
 
 async fn sweep(writer: MaybeWriter, seq: u64, limit: u32) -> Done {
     let Some(mut writer) = writer else {
         let failure = BatchFailure::Unknown;
-        return Done::Batch { writer: None, input: Input::SweepFailed { seq, failure } };
+        return Done::Batch {
+            writer: None,
+            input: Input::SweepFailed { seq, failure },
+        };
     };
     let input = match writer.sweep(seq, limit).await {
-        Ok(slots) => Input::Swept { seq, slots: slots.iter().map(count).collect() },
-        Err(fault) => Input::SweepFailed { seq, failure: failure(&fault).await },
+        Ok(slots) => Input::Swept {
+            seq,
+            slots: slots.iter().map(count).collect(),
+        },
+        Err(fault) => Input::SweepFailed {
+            seq,
+            failure: failure(&fault).await,
+        },
     };
-    Done::Batch { writer: Some(writer), input }
+    Done::Batch {
+        writer: Some(writer),
+        input,
+    }
 }
 
 async fn failure(fault: &Fault) -> BatchFailure {
@@ -149,7 +198,13 @@ async fn failure(fault: &Fault) -> BatchFailure {
 }
 
 fn request(parts: &OwnerParts, expect: Epoch, floor: Epoch) -> SeizeRequest {
-    let published = parts.leases.view().floors.get(&parts.shard).copied().unwrap_or_default();
+    let published = parts
+        .leases
+        .view()
+        .floors
+        .get(&parts.shard)
+        .copied()
+        .unwrap_or_default();
     SeizeRequest {
         shard: parts.shard,
         expect,
@@ -166,13 +221,26 @@ async fn reseize(request: SeizeRequest, ledger: Arc<dyn Ledger>) -> Done {
     loop {
         match ledger.seize(request.clone()).await {
             Ok(seized) => {
-                let (epoch, prev_epoch, prev_seq) = (seized.epoch, seized.prev_epoch, seized.prev_seq);
-                let input = Input::Reseized { epoch, prev_epoch, prev_seq };
-                return Done::Seized { seized: Some(seized), input };
+                let (epoch, prev_epoch, prev_seq) =
+                    (seized.epoch, seized.prev_epoch, seized.prev_seq);
+                let input = Input::Reseized {
+                    epoch,
+                    prev_epoch,
+                    prev_seq,
+                };
+                return Done::Seized {
+                    seized: Some(seized),
+                    input,
+                };
             }
             Err(Fault::Fenced { found, .. }) => {
-                let input = Input::SeizeFailed { fenced: Some(found) };
-                return Done::Seized { seized: None, input };
+                let input = Input::SeizeFailed {
+                    fenced: Some(found),
+                };
+                return Done::Seized {
+                    seized: None,
+                    input,
+                };
             }
             Err(error) => {
                 tracing::warn!(shard.id = %request.shard, %error, cause = ?std::error::Error::source(&error), "a shard cannot be seized again yet");
@@ -188,7 +256,11 @@ pub(super) async fn first_seize(parts: &OwnerParts) -> Option<Seized> {
         match parts.ledger.shards().await {
             Ok(rows) => {
                 let row = rows.into_iter().find(|row| row.shard == parts.shard)?;
-                match parts.ledger.seize(request(parts, row.epoch, Epoch(0))).await {
+                match parts
+                    .ledger
+                    .seize(request(parts, row.epoch, Epoch(0)))
+                    .await
+                {
                     Ok(seized) => return Some(seized),
                     Err(Fault::Fenced { .. }) => return None,
                     Err(error) => {
@@ -196,7 +268,9 @@ pub(super) async fn first_seize(parts: &OwnerParts) -> Option<Seized> {
                     }
                 }
             }
-            Err(error) => tracing::warn!(shard.id = %parts.shard, %error, "the ledger cannot be read yet"),
+            Err(error) => {
+                tracing::warn!(shard.id = %parts.shard, %error, "the ledger cannot be read yet")
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -244,7 +318,9 @@ pub(super) fn catalogue(parts: &OwnerParts) -> Job {
         for _ in 0..FIRST_TRIES {
             match ledger.catalogue(shard).await {
                 Ok(catalogue) => return Done::Catalogue(Some(catalogue)),
-                Err(error) => tracing::warn!(shard.id = %shard, %error, "the catalogue cannot be read yet"),
+                Err(error) => {
+                    tracing::warn!(shard.id = %shard, %error, "the catalogue cannot be read yet")
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -12,12 +12,12 @@ use futures::stream::FuturesUnordered;
 use inventory_core::{AskId, Effect, Effects, Input, Limits, Shard, Stop};
 use runtime::Clock;
 use runtime::telemetry::TraceContext;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::Ask;
 use super::exchange::{ReplyTo, SlotLine, Snapshot, Update};
 use super::jobs::{self, Done, Job};
-use super::Ask;
 use crate::lease::Leases;
 use crate::ledger::{Clinic, Ledger, MoveOp, Writer};
 use crate::metrics::OwnerMetrics;
@@ -76,10 +76,16 @@ pub(super) struct Owner {
     epoch: watch::Sender<Epoch>,
     stopped: Option<Stop>,
     loading: bool,
+    /// The first catalogue has been read.
+    catalogued: bool,
+    /// Who waits for it.
+    watchers: Vec<Watcher>,
     /// Of calls that are part of a sampled trace, until their batch is sent.
     traced: HashMap<RequestId, TraceContext>,
     append_span: Option<tracing::Span>,
 }
+
+type Watcher = oneshot::Sender<(Snapshot, broadcast::Receiver<Update>)>;
 
 enum Pending {
     Op(ReplyTo),
@@ -114,6 +120,8 @@ pub(crate) async fn run(
         epoch,
         stopped: None,
         loading: false,
+        catalogued: false,
+        watchers: Vec::new(),
         traced: HashMap::new(),
         append_span: None,
         parts,
@@ -164,12 +172,25 @@ impl Owner {
                     let known = self.slots.get(&slot).map(|line| &line.slot.clinic);
                     known.is_some_and(|known| Some(known) != clinic.as_ref())
                 };
-                if op.action.wants().is_some_and(|slots| slots.iter().any(elsewhere)) {
+                if op
+                    .action
+                    .wants()
+                    .is_some_and(|slots| slots.iter().any(elsewhere))
+                {
                     let refusal = Refusal::SlotUnknown;
-                    reply.send(Verdict::Refused { refusal, claim_version: None }, [None, None]);
+                    reply.send(
+                        Verdict::Refused {
+                            refusal,
+                            claim_version: None,
+                        },
+                        [None, None],
+                    );
                     return;
                 }
-                if let Some(context) = reply.trace().filter(|_| self.traced.len() < COMMANDS_TRACED_MAX) {
+                if let Some(context) = reply
+                    .trace()
+                    .filter(|_| self.traced.len() < COMMANDS_TRACED_MAX)
+                {
                     self.traced.insert(op.request, context);
                 }
                 let id = self.remember(Pending::Op(reply));
@@ -181,13 +202,19 @@ impl Owner {
                 self.input(Input::Reserve { ask: id, slot });
             }
             Ask::Outside(slots) => self.outside(slots),
-            Ask::Subscribe(reply) => {
+            Ask::Subscribe(reply) if self.catalogued => {
                 self.publish();
-                // The watcher may have gone away.
-                let _ = reply.send((self.snapshot(), self.updates.subscribe()));
+                self.answer_watcher(reply);
             }
+            // An empty snapshot would make clinics disappear that are only not loaded yet.
+            Ask::Subscribe(reply) => self.watchers.push(reply),
             Ask::Drain => self.input(Input::Drain),
         }
+    }
+
+    fn answer_watcher(&self, watcher: Watcher) {
+        // The watcher may have gone away.
+        let _ = watcher.send((self.snapshot(), self.updates.subscribe()));
     }
 
     fn remember(&mut self, pending: Pending) -> AskId {
@@ -199,7 +226,8 @@ impl Owner {
 
     pub(super) fn input(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
-        self.core.handle(self.parts.clock.wall(), input, &mut effects);
+        self.core
+            .handle(self.parts.clock.wall(), input, &mut effects);
         for effect in effects.drain() {
             self.apply(effect);
         }
@@ -265,7 +293,12 @@ impl Owner {
         let Some(Pending::Move(op, reply)) = self.asks.remove(&ask) else {
             return;
         };
-        self.jobs.push(jobs::move_booking(&self.parts, self.core.epoch(), *op, reply));
+        self.jobs.push(jobs::move_booking(
+            &self.parts,
+            self.core.epoch(),
+            *op,
+            reply,
+        ));
     }
 
     fn done(&mut self, done: Done) {
@@ -292,7 +325,12 @@ impl Owner {
                     self.input(input);
                 }
             }
-            Done::Moved { slot, outcome, reply, verdict } => {
+            Done::Moved {
+                slot,
+                outcome,
+                reply,
+                verdict,
+            } => {
                 let slots = self.lines_of(&verdict);
                 self.input(Input::Unreserve { slot, outcome });
                 reply.send(verdict, slots);
@@ -302,10 +340,16 @@ impl Owner {
                 if let Some(catalogue) = catalogue {
                     self.learn(&catalogue.slots);
                     self.clinics = Arc::new(catalogue.clinics);
+                    self.catalogued = true;
                     self.sequence += 1;
                     // Nobody may be watching.
                     let _ = self.updates.send(Update::Restart);
                     self.input(jobs::changed(catalogue.slots));
+                    for watcher in std::mem::take(&mut self.watchers) {
+                        self.answer_watcher(watcher);
+                    }
+                } else {
+                    self.load_catalogue();
                 }
             }
         }
@@ -329,12 +373,18 @@ impl Owner {
             return [None, None];
         };
         let line = |slot: SlotId| self.slots.get(&slot).map(|line| Arc::clone(&line.slot));
-        [line(recorded.slots.first), recorded.slots.second.and_then(line)]
+        [
+            line(recorded.slots.first),
+            recorded.slots.second.and_then(line),
+        ]
     }
 
     fn outside(&mut self, slots: Vec<SlotState>) {
         // A slot or clinic nobody knew: opened by an operator since the catalogue was read.
-        if slots.iter().any(|slot| !self.slots.contains_key(&slot.slot)) {
+        if slots
+            .iter()
+            .any(|slot| !self.slots.contains_key(&slot.slot))
+        {
             self.load_catalogue();
         }
         self.learn(&slots);
@@ -344,8 +394,14 @@ impl Owner {
     /// Keeps what does not change by booking; what is left is the core's to say.
     fn learn(&mut self, slots: &[SlotState]) {
         for slot in slots {
-            let left = self.slots.get(&slot.slot).map_or_else(|| slot.left(), |line| line.left);
-            let line = SlotLine { slot: Arc::new(slot.clone()), left };
+            let left = self
+                .slots
+                .get(&slot.slot)
+                .map_or_else(|| slot.left(), |line| line.left);
+            let line = SlotLine {
+                slot: Arc::new(slot.clone()),
+                left,
+            };
             self.slots.insert(slot.slot, line);
         }
     }
@@ -383,7 +439,9 @@ impl Owner {
             return;
         }
         self.sequence += 1;
-        let lines = std::mem::take(&mut self.unpublished).into_values().collect();
+        let lines = std::mem::take(&mut self.unpublished)
+            .into_values()
+            .collect();
         let update = Update::Changes {
             epoch: self.core.epoch(),
             sequence: self.sequence,

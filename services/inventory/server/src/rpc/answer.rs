@@ -32,17 +32,31 @@ pub(super) fn refused(id: u64, refused: Refused, owner: Option<Owner>) -> Answer
             .collect(),
         owner,
     });
-    Answer { call_id: id, outcome: Some(outcome) }
+    Answer {
+        call_id: id,
+        outcome: Some(outcome),
+    }
 }
 
 /// An owner's or the ledger's answer as it travels to the gateway.
 pub(super) fn answer(answered: Answered<Call>) -> Answer {
-    let Answered { call, verdict, slots } = answered;
+    let Answered {
+        call,
+        verdict,
+        slots,
+    } = answered;
     let (recorded, repeated) = match verdict {
         Verdict::Done(recorded) => (recorded, false),
         Verdict::Exists(recorded) => (recorded, true),
-        Verdict::Refused { refusal, claim_version } => {
-            return refused(call.id, Refused::from(refusal).with_claim_version(claim_version), None);
+        Verdict::Refused {
+            refusal,
+            claim_version,
+        } => {
+            return refused(
+                call.id,
+                Refused::from(refusal).with_claim_version(claim_version),
+                None,
+            );
         }
     };
     let region = &call.names.region;
@@ -51,28 +65,51 @@ pub(super) fn answer(answered: Answered<Call>) -> Answer {
     let outcome = match call.kind {
         CallKind::HoldSlots => {
             let hold = hold(region, &recorded, &slots);
-            Outcome::HoldSlots(HoldSlotsResponse { hold, claim_version, repeated_answer })
+            Outcome::HoldSlots(HoldSlotsResponse {
+                hold,
+                claim_version,
+                repeated_answer,
+            })
         }
         CallKind::ConfirmHold => {
             let booking = Some(booking(region, &recorded, &slots));
-            Outcome::ConfirmHold(ConfirmHoldResponse { booking, claim_version, repeated_answer })
+            Outcome::ConfirmHold(ConfirmHoldResponse {
+                booking,
+                claim_version,
+                repeated_answer,
+            })
         }
-        CallKind::ReleaseHold => {
-            Outcome::ReleaseHold(ReleaseHoldResponse { claim_version, repeated_answer })
-        }
+        CallKind::ReleaseHold => Outcome::ReleaseHold(ReleaseHoldResponse {
+            claim_version,
+            repeated_answer,
+        }),
         CallKind::Book => {
             let booking = Some(booking(region, &recorded, &slots));
-            Outcome::Book(BookResponse { booking, claim_version, repeated_answer })
+            Outcome::Book(BookResponse {
+                booking,
+                claim_version,
+                repeated_answer,
+            })
         }
         CallKind::MoveBooking => {
             let booking = Some(booking(region, &recorded, &slots));
-            Outcome::MoveBooking(MoveBookingResponse { booking, claim_version, repeated_answer })
+            Outcome::MoveBooking(MoveBookingResponse {
+                booking,
+                claim_version,
+                repeated_answer,
+            })
         }
         CallKind::CancelBooking | CallKind::GetBooking => {
-            Outcome::CancelBooking(CancelBookingResponse { claim_version, repeated_answer })
+            Outcome::CancelBooking(CancelBookingResponse {
+                claim_version,
+                repeated_answer,
+            })
         }
     };
-    Answer { call_id: call.id, outcome: Some(outcome) }
+    Answer {
+        call_id: call.id,
+        outcome: Some(outcome),
+    }
 }
 
 /// A claim as its holder reads it.
@@ -85,7 +122,11 @@ pub(super) fn claim(id: u64, region: &RegionId, claim: Option<&ClaimView>) -> An
             match claim.state {
                 ClaimState::Booked => {
                     response.booking = Some(Booking {
-                        name: BookingName { region: region.clone(), booking }.to_string(),
+                        name: BookingName {
+                            region: region.clone(),
+                            booking,
+                        }
+                        .to_string(),
                         code: booking_code::of(booking),
                         appointments: appointments
                             .map(|one| appointment(region, &one.slot, state(one.state)))
@@ -97,14 +138,19 @@ pub(super) fn claim(id: u64, region: &RegionId, claim: Option<&ClaimView>) -> An
                     response.hold = first.map(|first| Hold {
                         name: hold_name(region, &first.slot, booking),
                         expire_time: claim.hold_until.map(convert::timestamp),
-                        slots: appointments.map(|one| slot_name(region, &one.slot)).collect(),
+                        slots: appointments
+                            .map(|one| slot_name(region, &one.slot))
+                            .collect(),
                     });
                 }
                 ClaimState::Free | ClaimState::Surrendered => {}
             }
         }
     }
-    Answer { call_id: id, outcome: Some(Outcome::GetBooking(response)) }
+    Answer {
+        call_id: id,
+        outcome: Some(Outcome::GetBooking(response)),
+    }
 }
 
 fn booking(region: &RegionId, recorded: &Recorded, slots: &[Option<Arc<SlotState>>; 2]) -> Booking {
@@ -114,9 +160,17 @@ fn booking(region: &RegionId, recorded: &Recorded, slots: &[Option<Arc<SlotState
         Done::Released | Done::Cancelled => State::Cancelled,
     };
     Booking {
-        name: BookingName { region: region.clone(), booking: recorded.booking }.to_string(),
+        name: BookingName {
+            region: region.clone(),
+            booking: recorded.booking,
+        }
+        .to_string(),
         code: booking_code::of(recorded.booking),
-        appointments: slots.iter().flatten().map(|slot| appointment(region, slot, state)).collect(),
+        appointments: slots
+            .iter()
+            .flatten()
+            .map(|slot| appointment(region, slot, state))
+            .collect(),
     }
 }
 
@@ -129,7 +183,11 @@ fn hold(
     Some(Hold {
         name: hold_name(region, first, recorded.booking),
         expire_time: recorded.hold_until.map(convert::timestamp),
-        slots: slots.iter().flatten().map(|slot| slot_name(region, slot)).collect(),
+        slots: slots
+            .iter()
+            .flatten()
+            .map(|slot| slot_name(region, slot))
+            .collect(),
     })
 }
 
@@ -152,18 +210,33 @@ fn state(state: AppointmentState) -> State {
 }
 
 fn clinic_name(region: &RegionId, slot: &SlotState) -> ClinicName {
-    ClinicName { region: region.clone(), clinic: slot.clinic.clone() }
+    ClinicName {
+        region: region.clone(),
+        clinic: slot.clinic.clone(),
+    }
 }
 
 fn slot_name(region: &RegionId, slot: &SlotState) -> String {
-    SlotName { clinic: clinic_name(region, slot), slot: slot.slot }.to_string()
+    SlotName {
+        clinic: clinic_name(region, slot),
+        slot: slot.slot,
+    }
+    .to_string()
 }
 
 fn hold_name(region: &RegionId, slot: &SlotState, hold: domain::BookingId) -> String {
-    HoldName { clinic: clinic_name(region, slot), hold }.to_string()
+    HoldName {
+        clinic: clinic_name(region, slot),
+        hold,
+    }
+    .to_string()
 }
 
 /// What is told when something around us broke.
 pub(super) fn unavailable(id: u64) -> Answer {
-    refused(id, status::Refused::from(domain::Refusal::Unavailable), None)
+    refused(
+        id,
+        status::Refused::from(domain::Refusal::Unavailable),
+        None,
+    )
 }

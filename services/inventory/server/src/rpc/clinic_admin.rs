@@ -45,8 +45,9 @@ impl ClinicAdminService for ClinicAdmin {
         }
         let shards = served.map_or(1, |(_, shards)| *shards);
         let supply = supply(&mut fields, request.clinics, shards);
-        let (ledger, supply) =
-            fields.finish(served.map(|(ledger, _)| ledger).zip(supply)).map_err(Status::from)?;
+        let (ledger, supply) = fields
+            .finish(served.map(|(ledger, _)| ledger).zip(supply))
+            .map_err(Status::from)?;
         match ledger.apply(&supply, request.validate_only).await {
             Ok(applied) => Ok(Response::new(ApplyClinicsResponse {
                 clinics_added: applied.clinics_added,
@@ -54,7 +55,10 @@ impl ClinicAdminService for ClinicAdmin {
                 slots_changed: applied.slots_changed,
             })),
             Err(ApplyFault::Refused { clinic, refusal }) => {
-                let at = supply.iter().position(|one| one.clinic.clinic == clinic).unwrap_or(0);
+                let at = supply
+                    .iter()
+                    .position(|one| one.clinic.clinic == clinic)
+                    .unwrap_or(0);
                 let mut refused = Refused::from(refusal);
                 refused.violations = vec![(format!("clinics[{at}]"), refusal.help().to_owned())];
                 Err(refused.into())
@@ -70,7 +74,10 @@ impl ClinicAdminService for ClinicAdmin {
 fn supply(fields: &mut Fields, clinics: Vec<ClinicSpec>, shards: u32) -> Option<Vec<ClinicSupply>> {
     let slots: usize = clinics.iter().map(|clinic| clinic.slots.len()).sum();
     if clinics.is_empty() || clinics.len() > CLINICS_MAX || slots > SLOTS_MAX {
-        fields.wrong("clinics", format!("must be 1 to {CLINICS_MAX} with at most {SLOTS_MAX} slots"));
+        fields.wrong(
+            "clinics",
+            format!("must be 1 to {CLINICS_MAX} with at most {SLOTS_MAX} slots"),
+        );
         return None;
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -89,21 +96,47 @@ fn supply(fields: &mut Fields, clinics: Vec<ClinicSpec>, shards: u32) -> Option<
     whole.then_some(out)
 }
 
-fn one_clinic(fields: &mut Fields, path: &str, spec: ClinicSpec, shards: u32) -> Option<ClinicSupply> {
+fn one_clinic(
+    fields: &mut Fields,
+    path: &str,
+    spec: ClinicSpec,
+    shards: u32,
+) -> Option<ClinicSupply> {
     let clinic = fields.parse::<ClinicId>(&format!("{path}.clinic"), &spec.clinic);
     let mut bounded = |field: &str, holds: bool, problem: &str| {
         if !holds {
             fields.wrong(format!("{path}.{field}"), problem);
         }
     };
-    bounded("display_name", (1..=200).contains(&spec.display_name.len()), "must be 1 to 200 bytes");
-    bounded("district", spec.district.len() <= 100, "must be at most 100 bytes");
-    bounded("latitude", (-90.0..=90.0).contains(&spec.latitude), "must be -90 to 90");
-    bounded("longitude", (-180.0..=180.0).contains(&spec.longitude), "must be -180 to 180");
-    bounded("shard", spec.shard.is_none_or(|shard| shard < shards), "must be below the region's number of shards");
+    bounded(
+        "display_name",
+        (1..=200).contains(&spec.display_name.len()),
+        "must be 1 to 200 bytes",
+    );
+    bounded(
+        "district",
+        spec.district.len() <= 100,
+        "must be at most 100 bytes",
+    );
+    bounded(
+        "latitude",
+        (-90.0..=90.0).contains(&spec.latitude),
+        "must be -90 to 90",
+    );
+    bounded(
+        "longitude",
+        (-180.0..=180.0).contains(&spec.longitude),
+        "must be -180 to 180",
+    );
+    bounded(
+        "shard",
+        spec.shard.is_none_or(|shard| shard < shards),
+        "must be below the region's number of shards",
+    );
     let mut received = BTreeMap::new();
     for (at, stock) in spec.stock.iter().enumerate() {
-        let vaccine = fields.parse::<VaccineId>(&format!("{path}.stock[{at}].vaccine"), &stock.vaccine);
+        let vaccine =
+            fields.parse::<VaccineId>(&format!("{path}.stock[{at}].vaccine"), &stock.vaccine);
         if let Some(vaccine) = vaccine
             && received.insert(vaccine, stock.received).is_some()
         {
@@ -127,23 +160,34 @@ fn one_clinic(fields: &mut Fields, path: &str, spec: ClinicSpec, shards: u32) ->
         latitude: spec.latitude,
         longitude: spec.longitude,
     };
-    Some(ClinicSupply { clinic, received, slots })
+    Some(ClinicSupply {
+        clinic,
+        received,
+        slots,
+    })
 }
 
 fn one_slot(fields: &mut Fields, path: &str, spec: &SlotSpec) -> Option<NewSlot> {
     let starts_at = fields.parse::<jiff::Timestamp>(&format!("{path}.starts_at"), &spec.starts_at);
     let day = fields.parse::<jiff::civil::Date>(&format!("{path}.day"), &spec.day);
     let vaccine = fields.parse(&format!("{path}.vaccine"), &spec.vaccine);
-    let dose = u8::try_from(spec.dose).ok().filter(|dose| (1..=2).contains(dose));
+    let dose = u8::try_from(spec.dose)
+        .ok()
+        .filter(|dose| (1..=2).contains(dose));
     if dose.is_none() {
         fields.wrong(format!("{path}.dose"), "must be 1 or 2");
     }
     let fits = (1..=CAPACITY_MAX).contains(&spec.capacity);
     if !fits {
-        fields.wrong(format!("{path}.capacity"), format!("must be 1 to {CAPACITY_MAX}"));
+        fields.wrong(
+            format!("{path}.capacity"),
+            format!("must be 1 to {CAPACITY_MAX}"),
+        );
     }
     let epoch = jiff::civil::date(1970, 1, 1);
-    let day = day.and_then(|day| day.since((jiff::Unit::Day, epoch)).ok()).map(|span| span.get_days());
+    let day = day
+        .and_then(|day| day.since((jiff::Unit::Day, epoch)).ok())
+        .map(|span| span.get_days());
     Some(NewSlot {
         starts_at: Timestamp::from_micros(starts_at?.as_microsecond()),
         day: day?,

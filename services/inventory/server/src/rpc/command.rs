@@ -2,7 +2,9 @@
 
 use domain::command::BodyHash;
 use domain::name::{BookingName, HoldName, SlotName};
-use domain::{BookingId, CallingSystem, ClaimVersion, ClinicId, RegionId, RequestId, ShardId, SlotPair};
+use domain::{
+    BookingId, CallingSystem, ClaimVersion, ClinicId, RegionId, RequestId, ShardId, SlotPair,
+};
 use proto::convert::Fields;
 use proto::inventory::{Command, command};
 use proto::status::Refused;
@@ -24,11 +26,31 @@ pub(super) struct Parsed {
 
 /// What is asked.
 pub(super) enum Asked {
-    Take { kind: CallKind, mutation: Mutation, clinic: ClinicId, slots: SlotPair },
-    Hold { kind: CallKind, mutation: Mutation, hold: BookingId },
-    Move { mutation: Mutation, booking: BookingId, dose: u8, to: SlotName },
-    Cancel { mutation: Mutation, booking: BookingId, dose: Option<u8> },
-    Get { booking: Option<BookingId> },
+    Take {
+        kind: CallKind,
+        mutation: Mutation,
+        clinic: ClinicId,
+        slots: SlotPair,
+    },
+    Hold {
+        kind: CallKind,
+        mutation: Mutation,
+        hold: BookingId,
+    },
+    Move {
+        mutation: Mutation,
+        booking: BookingId,
+        dose: u8,
+        to: SlotName,
+    },
+    Cancel {
+        mutation: Mutation,
+        booking: BookingId,
+        dose: Option<u8>,
+    },
+    Get {
+        booking: Option<BookingId>,
+    },
 }
 
 /// What every change carries.
@@ -56,9 +78,12 @@ pub(super) fn parse(command: Command) -> Result<Parsed, (u64, Refused)> {
     let mut fields = Fields::default();
     let caller = fields.parse("caller", &command.caller);
     let region = fields.parse::<RegionId>("region", &command.region);
-    let action = command.action.and_then(|action| asked(&mut fields, action, region.as_ref()));
+    let action = command
+        .action
+        .and_then(|action| asked(&mut fields, action, region.as_ref()));
     let whole = caller.zip(region).zip(action);
-    let ((caller, region), (permit, ask)) = fields.finish(whole).map_err(|refused| (id, refused))?;
+    let ((caller, region), (permit, ask)) =
+        fields.finish(whole).map_err(|refused| (id, refused))?;
     Ok(Parsed {
         id,
         caller,
@@ -71,6 +96,7 @@ pub(super) fn parse(command: Command) -> Result<Parsed, (u64, Refused)> {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each method of the API")]
 fn asked(
     fields: &mut Fields,
     action: command::Action,
@@ -79,19 +105,47 @@ fn asked(
     use command::Action;
     match action {
         Action::HoldSlots(r) => {
-            let taken = take(fields, CallKind::HoldSlots, &r.request_id, r.claim_version, &r.slots, region);
+            let taken = take(
+                fields,
+                CallKind::HoldSlots,
+                &r.request_id,
+                r.claim_version,
+                &r.slots,
+                region,
+            );
             Some((r.permit, taken?))
         }
         Action::Book(r) => {
-            let taken = take(fields, CallKind::Book, &r.request_id, r.claim_version, &r.slots, region);
+            let taken = take(
+                fields,
+                CallKind::Book,
+                &r.request_id,
+                r.claim_version,
+                &r.slots,
+                region,
+            );
             Some((r.permit, taken?))
         }
         Action::ConfirmHold(r) => {
-            let held = hold(fields, CallKind::ConfirmHold, &r.request_id, r.claim_version, &r.hold, region);
+            let held = hold(
+                fields,
+                CallKind::ConfirmHold,
+                &r.request_id,
+                r.claim_version,
+                &r.hold,
+                region,
+            );
             Some((r.permit, held?))
         }
         Action::ReleaseHold(r) => {
-            let held = hold(fields, CallKind::ReleaseHold, &r.request_id, r.claim_version, &r.hold, region);
+            let held = hold(
+                fields,
+                CallKind::ReleaseHold,
+                &r.request_id,
+                r.claim_version,
+                &r.hold,
+                region,
+            );
             Some((r.permit, held?))
         }
         Action::MoveBooking(r) => {
@@ -105,16 +159,35 @@ fn asked(
             let (request, (booking, (dose, to))) = request.zip(booking.zip(dose.zip(to)))?;
             let body = format!("{booking} {dose} {to}");
             let mutation = mutation(CallKind::MoveBooking, request, r.claim_version, &body);
-            Some((r.permit, Asked::Move { mutation, booking, dose, to }))
+            Some((
+                r.permit,
+                Asked::Move {
+                    mutation,
+                    booking,
+                    dose,
+                    to,
+                },
+            ))
         }
         Action::CancelBooking(r) => {
             let booking = booking(fields, "booking", &r.booking, region);
-            let dose = if r.dose == 0 { Some(None) } else { dose(fields, r.dose).map(Some) };
+            let dose = if r.dose == 0 {
+                Some(None)
+            } else {
+                dose(fields, r.dose).map(Some)
+            };
             let request = fields.parse("request_id", &r.request_id);
             let (request, (booking, dose)) = request.zip(booking.zip(dose))?;
             let body = format!("{booking} {}", r.dose);
             let mutation = mutation(CallKind::CancelBooking, request, r.claim_version, &body);
-            Some((r.permit, Asked::Cancel { mutation, booking, dose }))
+            Some((
+                r.permit,
+                Asked::Cancel {
+                    mutation,
+                    booking,
+                    dose,
+                },
+            ))
         }
         Action::GetBooking(r) => {
             let booking = match r.name.as_str() {
@@ -155,10 +228,18 @@ fn take(
             fields.wrong("slots[1]", "must be another slot than slots[0]");
         }
     }
-    let pair = SlotPair { first: first.slot, second: second.map(|name| name.slot) };
+    let pair = SlotPair {
+        first: first.slot,
+        second: second.map(|name| name.slot),
+    };
     let body = format!("{} {} {:?}", first.clinic, pair.first, pair.second);
     let mutation = mutation(kind, request?, version, &body);
-    Some(Asked::Take { kind, mutation, clinic: first.clinic.clinic.clone(), slots: pair })
+    Some(Asked::Take {
+        kind,
+        mutation,
+        clinic: first.clinic.clinic.clone(),
+        slots: pair,
+    })
 }
 
 fn hold(
@@ -173,7 +254,11 @@ fn hold(
     let name = fields.parse::<HoldName>("hold", name)?;
     same_region(fields, "hold", &name.clinic.region, region);
     let mutation = mutation(kind, request?, version, &name.to_string());
-    Some(Asked::Hold { kind, mutation, hold: name.hold })
+    Some(Asked::Hold {
+        kind,
+        mutation,
+        hold: name.hold,
+    })
 }
 
 fn booking(
@@ -207,8 +292,15 @@ fn same_region(fields: &mut Fields, field: &str, named: &RegionId, routed: Optio
 
 /// The version is left out: after a lost answer a client may read it anew and still mean the same request.
 fn mutation(kind: CallKind, request: RequestId, version: u64, body: &str) -> Mutation {
-    let digest = Sha256::new().chain_update([kind as u8]).chain_update(body).finalize();
+    let digest = Sha256::new()
+        .chain_update([kind as u8])
+        .chain_update(body)
+        .finalize();
     let mut half = [0u8; 16];
     half.copy_from_slice(&digest[..16]);
-    Mutation { request, version: ClaimVersion(version), body_hash: BodyHash(half) }
+    Mutation {
+        request,
+        version: ClaimVersion(version),
+        body_hash: BodyHash(half),
+    }
 }

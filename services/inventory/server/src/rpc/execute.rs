@@ -11,9 +11,9 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use proto::inventory::{Answer, ExecuteRequest, ExecuteResponse, Owner};
 use runtime::OnExit;
+use runtime::telemetry::TraceContext;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use runtime::telemetry::TraceContext;
 use tonic::{Status, Streaming};
 use tracing::Span;
 use uuid::Uuid;
@@ -40,14 +40,25 @@ pub(super) struct Replies {
     pub(super) ready: mpsc::UnboundedSender<Answer>,
 }
 
-pub(super) fn serve(shared: Arc<Shared>, commands: Streaming<ExecuteRequest>) -> Answers<ExecuteResponse> {
+pub(super) fn serve(
+    shared: Arc<Shared>,
+    commands: Streaming<ExecuteRequest>,
+) -> Answers<ExecuteResponse> {
     let (answered, from_owners) = mpsc::unbounded_channel();
     let (ready, from_here) = mpsc::unbounded_channel();
     let (out, messages) = mpsc::channel(UNREAD_MAX);
     let replies = Replies { answered, ready };
     let tasks = shared.tasks.clone();
-    tasks.spawn("read_commands", OnExit::Ignore, read(Arc::clone(&shared), commands, replies));
-    tasks.spawn("write_answers", OnExit::Ignore, write(shared, from_owners, from_here, out));
+    tasks.spawn(
+        "read_commands",
+        OnExit::Ignore,
+        read(Arc::clone(&shared), commands, replies),
+    );
+    tasks.spawn(
+        "write_answers",
+        OnExit::Ignore,
+        write(shared, from_owners, from_here, out),
+    );
     Box::pin(ReceiverStream::new(messages))
 }
 
@@ -82,14 +93,21 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
             Err((id, why)) => say(replies, answer::refused(id, why, None)),
         }
     }
-    let permits = parsed.iter_mut().map(|one| std::mem::take(&mut one.permit)).collect();
+    let permits = parsed
+        .iter_mut()
+        .map(|one| std::mem::take(&mut one.permit))
+        .collect();
     let verdicts = shared.verifier.verify(permits).await;
     let waited = shared.clock.monotonic().saturating_duration_since(received);
     for (one, permit) in parsed.into_iter().zip(verdicts) {
         let id = one.id;
         // The caller has gone: the work would be for nobody.
         let late = one.timeout_ms > 0 && waited >= Duration::from_millis(one.timeout_ms.into());
-        let permit = if late { Err(Refusal::Overloaded) } else { permit };
+        let permit = if late {
+            Err(Refusal::Overloaded)
+        } else {
+            permit
+        };
         let begun = permit.and_then(|permit| check(shared, &one, permit));
         match begun {
             Ok(permit) => begin(shared, one, permit, replies),
@@ -125,15 +143,37 @@ pub(super) struct Change {
     pub(super) shard: ShardId,
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
 fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
-    let names = Arc::new(CallNames { region: one.region.clone() });
-    let call = Call { id: one.id, names, kind: one.ask.kind(), span: decide_span(&one) };
-    let change = |mutation, permit| Change { permit, call: call.clone(), mutation, shard: one.shard };
+    let names = Arc::new(CallNames {
+        region: one.region.clone(),
+    });
+    let call = Call {
+        id: one.id,
+        names,
+        kind: one.ask.kind(),
+        span: decide_span(&one),
+    };
+    let change = |mutation, permit| Change {
+        permit,
+        call: call.clone(),
+        mutation,
+        shard: one.shard,
+    };
     match one.ask {
-        Asked::Take { mutation, clinic, slots, kind } => {
+        Asked::Take {
+            mutation,
+            clinic,
+            slots,
+            kind,
+        } => {
             let booking = BookingId(Uuid::new_v4());
             let action = |ttl| match kind {
-                CallKind::HoldSlots => Action::Hold { slots, booking, ttl },
+                CallKind::HoldSlots => Action::Hold {
+                    slots,
+                    booking,
+                    ttl,
+                },
                 CallKind::Book
                 | CallKind::ConfirmHold
                 | CallKind::ReleaseHold
@@ -142,7 +182,13 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
                 | CallKind::GetBooking => Action::Book { slots, booking },
             };
             match shared.admission.check(&permit) {
-                Ok(()) => decide(shared, change(mutation, permit), Some(clinic), action, replies),
+                Ok(()) => decide(
+                    shared,
+                    change(mutation, permit),
+                    Some(clinic),
+                    action,
+                    replies,
+                ),
                 // An earlier try may be recorded only if doors that were open have been closed again.
                 Err(why @ (Refusal::RoomPaused | Refusal::RoomEnded)) => {
                     side::replay_or_refuse(shared, change(mutation, permit), why, replies);
@@ -150,7 +196,11 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
                 Err(why) => say(replies, answer::refused(one.id, why.into(), None)),
             }
         }
-        Asked::Hold { mutation, hold, kind: CallKind::ConfirmHold } => {
+        Asked::Hold {
+            mutation,
+            hold,
+            kind: CallKind::ConfirmHold,
+        } => {
             if shared.admission.ended(&permit) {
                 let change = change(mutation, permit);
                 side::replay_or_refuse(shared, change, Refusal::RoomEnded, replies);
@@ -160,12 +210,32 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
             }
         }
         Asked::Hold { mutation, hold, .. } => {
-            decide(shared, change(mutation, permit), None, |_| Action::Release { hold }, replies);
+            decide(
+                shared,
+                change(mutation, permit),
+                None,
+                |_| Action::Release { hold },
+                replies,
+            );
         }
-        Asked::Move { mutation, booking, dose, to } => {
-            side::move_booking(shared, change(mutation, permit), (booking, dose, to), replies);
+        Asked::Move {
+            mutation,
+            booking,
+            dose,
+            to,
+        } => {
+            side::move_booking(
+                shared,
+                change(mutation, permit),
+                (booking, dose, to),
+                replies,
+            );
         }
-        Asked::Cancel { mutation, booking, dose } => {
+        Asked::Cancel {
+            mutation,
+            booking,
+            dose,
+        } => {
             side::cancel(shared, change(mutation, permit), booking, dose, replies);
         }
         Asked::Get { booking } => side::get(shared, permit, call, booking, replies),
@@ -206,16 +276,26 @@ fn decide(
         action: action(ttl),
         rules: Arc::clone(&campaign.rules),
     };
-    owner.op(op, clinic, ReplyTo::new(change.call, replies.answered.clone()));
+    owner.op(
+        op,
+        clinic,
+        ReplyTo::new(change.call, replies.answered.clone()),
+    );
 }
 
 /// Says who decides the shard, as far as this process heard.
 pub(super) fn not_owner(shared: &Shared, change: &Change) -> Answer {
-    let owner = shared.regions.get(&change.permit.region).and_then(|region| {
-        let view = region.leases.view();
-        let seen = view.owners.get(&change.shard)?;
-        Some(Owner { epoch: seen.value.epoch.0, addr: seen.value.addr.clone() })
-    });
+    let owner = shared
+        .regions
+        .get(&change.permit.region)
+        .and_then(|region| {
+            let view = region.leases.view();
+            let seen = view.owners.get(&change.shard)?;
+            Some(Owner {
+                epoch: seen.value.epoch.0,
+                addr: seen.value.addr.clone(),
+            })
+        });
     answer::refused(change.call.id, Refusal::NotOwner.into(), owner)
 }
 
@@ -241,7 +321,9 @@ async fn write(
                 answers.push(side::complete(&shared, one).await);
             }
         }
-        let message = ExecuteResponse { answers: std::mem::take(&mut answers) };
+        let message = ExecuteResponse {
+            answers: std::mem::take(&mut answers),
+        };
         if out.send(Ok(message)).await.is_err() {
             return;
         }

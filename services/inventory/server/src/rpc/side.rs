@@ -18,7 +18,10 @@ use crate::ledger::{AppointmentState, CancelOp, Ledger, MoveOp};
 use crate::owner::{Answered, Call, ReplyTo};
 
 fn ledger(shared: &Shared, permit: &Permit) -> Option<Arc<dyn Ledger>> {
-    shared.regions.get(&permit.region).map(|region| Arc::clone(&region.ledger))
+    shared
+        .regions
+        .get(&permit.region)
+        .map(|region| Arc::clone(&region.ledger))
 }
 
 /// Runs `work` on its own; what it returns is said, `None` means that somebody else answers.
@@ -47,17 +50,23 @@ pub(super) fn get(
     booking: Option<BookingId>,
     replies: &Replies,
 ) {
-    let Some(ledger) = ledger(shared, &permit) else { return };
+    let Some(ledger) = ledger(shared, &permit) else {
+        return;
+    };
     spawn(shared, "get_booking", replies, async move {
         match ledger.claim(&permit.campaign, permit.person).await {
             Ok(claim) => {
-                if claim.as_ref().is_some_and(|claim| claim.serial > permit.serial) {
+                if claim
+                    .as_ref()
+                    .is_some_and(|claim| claim.serial > permit.serial)
+                {
                     return refuse(call.id, Refusal::PermitSuperseded);
                 }
                 let held = claim.as_ref().and_then(|claim| claim.booking);
                 if booking.is_some() && booking != held {
                     let version = claim.map(|claim| claim.version);
-                    let refused = Refused::from(Refusal::BookingUnknown).with_claim_version(version);
+                    let refused =
+                        Refused::from(Refusal::BookingUnknown).with_claim_version(version);
                     return Some(answer::refused(call.id, refused, None));
                 }
                 Some(answer::claim(call.id, &permit.region, claim.as_ref()))
@@ -75,7 +84,9 @@ pub(super) fn cancel(
     dose: Option<u8>,
     replies: &Replies,
 ) {
-    let Some(ledger) = ledger(shared, &change.permit) else { return };
+    let Some(ledger) = ledger(shared, &change.permit) else {
+        return;
+    };
     let (shared_too, answered) = (Arc::clone(shared), replies.answered.clone());
     spawn(shared, "cancel_booking", replies, async move {
         let op = CancelOp {
@@ -125,7 +136,9 @@ pub(super) fn move_booking(
     (booking, dose, to): (BookingId, u8, SlotName),
     replies: &Replies,
 ) {
-    let Some(ledger) = ledger(shared, &change.permit) else { return };
+    let Some(ledger) = ledger(shared, &change.permit) else {
+        return;
+    };
     let (shared_too, answered) = (Arc::clone(shared), replies.answered.clone());
     spawn(shared, "move_booking", replies, async move {
         let id = change.call.id;
@@ -133,7 +146,8 @@ pub(super) fn move_booking(
         match ledger.recorded(&[key(&change)]).await {
             Ok(mut found) => match found.pop().flatten() {
                 Some((hash, recorded)) if hash == change.mutation.body_hash => {
-                    ReplyTo::new(change.call, answered).send(Verdict::Exists(recorded), [None, None]);
+                    ReplyTo::new(change.call, answered)
+                        .send(Verdict::Exists(recorded), [None, None]);
                     return None;
                 }
                 Some(_) => return refuse(id, Refusal::RequestIdReused),
@@ -172,21 +186,35 @@ async fn may_move(
     if shared.admission.ended(&change.permit) {
         return Err(Refusal::RoomEnded);
     }
-    let found = ledger.slots(&[to.slot]).await.map_err(|_| Refusal::Unavailable)?;
+    let found = ledger
+        .slots(&[to.slot])
+        .await
+        .map_err(|_| Refusal::Unavailable)?;
     let target = found.first().filter(|slot| slot.clinic == to.clinic.clinic);
     let target = target.ok_or(Refusal::SlotUnknown)?;
     campaign.rules.allow(&[target], shared.clock.wall())?;
-    let claim = ledger.claim(&change.permit.campaign, change.permit.person).await;
+    let claim = ledger
+        .claim(&change.permit.campaign, change.permit.person)
+        .await;
     let claim = claim.map_err(|_| Refusal::Unavailable)?;
     // Without a claim the ledger gives the refusal, with the version.
-    let others = claim.iter().flat_map(|claim| &claim.appointments).filter(|one| {
-        one.state == AppointmentState::Booked && one.slot.dose != dose
-    });
+    let others = claim
+        .iter()
+        .flat_map(|claim| &claim.appointments)
+        .filter(|one| one.state == AppointmentState::Booked && one.slot.dose != dose);
     let fits = |other: &SlotState| {
-        let (first, second) = if dose == 1 { (target, other) } else { (other, target) };
+        let (first, second) = if dose == 1 {
+            (target, other)
+        } else {
+            (other, target)
+        };
         campaign.rules.interval_fits(first.day, second.day)
     };
-    if others.into_iter().all(|other| fits(&other.slot)) { Ok(()) } else { Err(Refusal::SlotsMismatch) }
+    if others.into_iter().all(|other| fits(&other.slot)) {
+        Ok(())
+    } else {
+        Err(Refusal::SlotsMismatch)
+    }
 }
 
 /// Answers what was recorded under the request id, or refuses.
@@ -196,7 +224,9 @@ pub(super) fn replay_or_refuse(
     why: Refusal,
     replies: &Replies,
 ) {
-    let Some(ledger) = ledger(shared, &change.permit) else { return };
+    let Some(ledger) = ledger(shared, &change.permit) else {
+        return;
+    };
     let answered = replies.answered.clone();
     spawn(shared, "replay", replies, async move {
         match ledger.recorded(&[key(&change)]).await {
@@ -215,7 +245,11 @@ pub(super) fn replay_or_refuse(
 }
 
 fn key(change: &Change) -> (domain::CampaignId, domain::PersonId, domain::RequestId) {
-    (change.permit.campaign.clone(), change.permit.person, change.mutation.request)
+    (
+        change.permit.campaign.clone(),
+        change.permit.person,
+        change.mutation.request,
+    )
 }
 
 /// Reads the slots that an answer speaks of and its owner did not know.
@@ -230,7 +264,13 @@ pub(super) async fn complete(shared: &Shared, mut answered: Answered<Call>) -> A
     let ids: Vec<_> = wanted.iter().collect();
     match region.ledger.slots(&ids).await {
         Ok(found) => {
-            let of = |id| found.iter().find(|slot| slot.slot == id).cloned().map(Arc::new);
+            let of = |id| {
+                found
+                    .iter()
+                    .find(|slot| slot.slot == id)
+                    .cloned()
+                    .map(Arc::new)
+            };
             answered.slots = [of(wanted.first), wanted.second.and_then(of)];
             answer::answer(answered)
         }
@@ -245,6 +285,10 @@ fn unavailable(call: &Call, error: &crate::ledger::Fault) -> Option<Answer> {
     tracing::warn!(%error, "the ledger did not answer");
     // A write without a known outcome and a failed read look alike here: repeating the request id is right for both.
     let unknown = matches!(error, crate::ledger::Fault::Unknown { .. });
-    let refusal = if unknown { Refusal::OutcomeUnknown } else { Refusal::Unavailable };
+    let refusal = if unknown {
+        Refusal::OutcomeUnknown
+    } else {
+        Refusal::Unavailable
+    };
     Some(answer::refused(call.id, Refused::from(refusal), None))
 }

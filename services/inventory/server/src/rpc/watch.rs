@@ -7,7 +7,8 @@ use domain::{Epoch, RegionId, ShardId, SlotState};
 use proto::convert;
 use proto::inventory::watch_shards_response::Update as Say;
 use proto::inventory::{
-    ClinicInfo, ShardAlive, ShardReleased, ShardSnapshot, SlotChanges, SlotInfo, WatchShardsResponse,
+    ClinicInfo, ShardAlive, ShardReleased, ShardSnapshot, SlotChanges, SlotInfo,
+    WatchShardsResponse,
 };
 use runtime::OnExit;
 use tokio::sync::{broadcast, mpsc};
@@ -28,7 +29,11 @@ type Out = mpsc::Sender<Result<WatchShardsResponse, Status>>;
 pub(super) fn serve(shared: Arc<Shared>, region: RegionId) -> Answers<WatchShardsResponse> {
     let (out, messages) = mpsc::channel(BEHIND_MAX);
     let tasks = shared.tasks.clone();
-    tasks.spawn("watch_region", OnExit::Ignore, watch_region(shared, region, out));
+    tasks.spawn(
+        "watch_region",
+        OnExit::Ignore,
+        watch_region(shared, region, out),
+    );
     Box::pin(ReceiverStream::new(messages))
 }
 
@@ -62,13 +67,22 @@ async fn watch_shard(shard: ShardId, owner: OwnerHandle, out: Out) {
         }
         loop {
             let message = match updates.recv().await {
-                Ok(Update::Changes { epoch, sequence, as_of, slots }) => {
-                    let changes = SlotChanges { slots: slots.iter().map(slot_info).collect() };
+                Ok(Update::Changes {
+                    epoch,
+                    sequence,
+                    as_of,
+                    slots,
+                }) => {
+                    let changes = SlotChanges {
+                        slots: slots.iter().map(slot_info).collect(),
+                    };
                     message(shard, epoch, sequence, as_of, Say::Changes(changes))
                 }
-                Ok(Update::Alive { epoch, sequence, as_of }) => {
-                    message(shard, epoch, sequence, as_of, Say::Alive(ShardAlive {}))
-                }
+                Ok(Update::Alive {
+                    epoch,
+                    sequence,
+                    as_of,
+                }) => message(shard, epoch, sequence, as_of, Say::Alive(ShardAlive {})),
                 // Start over with a snapshot.
                 Ok(Update::Restart) | Err(broadcast::error::RecvError::Lagged(_)) => break,
                 Err(broadcast::error::RecvError::Closed) => break,
@@ -91,16 +105,30 @@ async fn watch_shard(shard: ShardId, owner: OwnerHandle, out: Out) {
 
 /// Slots first, in bounded messages of changes after an empty start: the snapshot message itself replaces everything.
 async fn send_snapshot(out: &Out, snapshot: Snapshot) -> Result<(), ()> {
-    let Snapshot { shard, epoch, sequence, as_of, clinics, slots } = snapshot;
+    let Snapshot {
+        shard,
+        epoch,
+        sequence,
+        as_of,
+        clinics,
+        slots,
+    } = snapshot;
     let mut parts = slots.chunks(SLOTS_MAX);
     let first = ShardSnapshot {
         clinics: clinics.iter().map(clinic_info).collect(),
-        slots: parts.next().unwrap_or_default().iter().map(slot_info).collect(),
+        slots: parts
+            .next()
+            .unwrap_or_default()
+            .iter()
+            .map(slot_info)
+            .collect(),
     };
     let say = message(shard, epoch, sequence, as_of, Say::Snapshot(first));
     out.send(Ok(say)).await.map_err(|_| ())?;
     for part in parts {
-        let changes = SlotChanges { slots: part.iter().map(slot_info).collect() };
+        let changes = SlotChanges {
+            slots: part.iter().map(slot_info).collect(),
+        };
         let say = message(shard, epoch, sequence, as_of, Say::Changes(changes));
         out.send(Ok(say)).await.map_err(|_| ())?;
     }
@@ -115,11 +143,27 @@ fn message(
     update: Say,
 ) -> WatchShardsResponse {
     let as_of = Some(convert::timestamp(as_of));
-    WatchShardsResponse { shard: shard.0, epoch: epoch.0, sequence, as_of, update: Some(update) }
+    WatchShardsResponse {
+        shard: shard.0,
+        epoch: epoch.0,
+        sequence,
+        as_of,
+        update: Some(update),
+    }
 }
 
 fn slot_info(line: &SlotLine) -> SlotInfo {
-    let SlotState { slot, clinic, vaccine, dose, starts_at, day, capacity, open, .. } = &*line.slot;
+    let SlotState {
+        slot,
+        clinic,
+        vaccine,
+        dose,
+        starts_at,
+        day,
+        capacity,
+        open,
+        ..
+    } = &*line.slot;
     SlotInfo {
         slot: slot.0,
         clinic: clinic.to_string(),

@@ -8,7 +8,7 @@ use inventory::ledger::postgres::{PostgresConfig, PostgresLedger};
 use inventory::ledger::{Fault, Ledger};
 
 use crate::postgres;
-use crate::world::{World, book, request};
+use crate::world::{World, await_passing, book, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_fences_an_owner_in_the_middle_of_its_batches() {
@@ -29,7 +29,7 @@ async fn a_successor_fences_an_owner_in_the_middle_of_its_batches() {
         }
     };
     let successor = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        await_passing(Duration::from_millis(200)).await;
         it.seize(0, 1).await.expect("it can be taken over")
     };
     let ((committed, fault), second) = tokio::join!(owner, successor);
@@ -134,7 +134,7 @@ async fn a_commit_that_no_standby_has_is_unknown_though_the_server_says_commit()
             .batch_execute("SELECT pg_reload_conf()")
             .await
             .expect("it is read");
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        await_passing(Duration::from_millis(300)).await;
     };
     standby("nobody").await;
     let ops = [book(1, slot)];

@@ -11,7 +11,7 @@ use inventory::ledger::postgres::PostgresConfig;
 use inventory::ledger::{CancelOp, Ledger, OutboxCursor};
 
 use crate::postgres;
-use crate::world::{World, book, booking, done, moving, op, person};
+use crate::world::{World, await_passing, book, booking, done, moving, op, person};
 
 /// 1,000 people who book and 1,000 who move here from elsewhere, over 64 connections, want 500 places.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -173,7 +173,7 @@ async fn a_reader_of_the_outbox_misses_nothing_though_transactions_commit_out_of
     let reading = async {
         for _ in 0..20 {
             follow(&it, &mut cursor, 7, &mut told).await;
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            await_passing(Duration::from_millis(10)).await;
         }
     };
     tokio::join!(join_all(cancels), reading);
@@ -184,7 +184,7 @@ async fn a_reader_of_the_outbox_misses_nothing_though_transactions_commit_out_of
         if told.len() == 200 {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        await_passing(Duration::from_millis(5)).await;
     }
     assert_eq!(told, slots.into_iter().collect());
     assert_eq!(it.number("SELECT sum(booked) FROM slot").await, 0);
@@ -236,7 +236,7 @@ async fn an_expired_hold_of_another_shard_is_given_back_and_told() {
         .batch(1, &[op(1, 0, hold)])
         .await
         .expect("it is held");
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    await_passing(Duration::from_millis(20)).await;
     let cursor = it.ledger.outbox_cursor().await.expect("a cursor");
     let take = Action::Book {
         slots: SlotPair::one(here),
@@ -275,7 +275,7 @@ async fn no_statement_of_the_booking_path_reads_a_whole_table() {
     let slots = it.slots(0).await;
     // What the sessions so far did is told when they end, and then forgotten.
     it.end_all().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    await_passing(Duration::from_millis(300)).await;
     let reset = it.stranger().await;
     reset
         .client
@@ -323,7 +323,7 @@ async fn no_statement_of_the_booking_path_reads_a_whole_table() {
         if it.number(rows).await == 2_020 {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        await_passing(Duration::from_millis(10)).await;
     }
     assert_eq!(
         it.number(rows).await,

@@ -224,3 +224,9 @@ pub fn done(verdicts: &[Verdict]) -> usize {
     let done = |verdict: &&Verdict| matches!(verdict, Verdict::Done(_));
     verdicts.iter().filter(done).count()
 }
+
+/// Lets time pass that is part of the case itself: a deadline of a hold, a pause in which nothing may happen, figures
+/// that the server only tells now and then.
+pub async fn await_passing(of: std::time::Duration) {
+    tokio::time::sleep(of).await;
+}

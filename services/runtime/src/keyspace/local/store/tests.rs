@@ -1,3 +1,5 @@
+//! The local store: revisions, conditions and what survives a restart.
+
 use bytes::Bytes;
 
 use super::*;

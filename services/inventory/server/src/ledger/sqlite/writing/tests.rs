@@ -1,3 +1,5 @@
+//! The writer thread: units that fail alone, commits that fail together.
+
 use std::path::Path;
 use std::sync::mpsc;
 
