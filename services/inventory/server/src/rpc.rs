@@ -15,7 +15,8 @@ use futures::Stream;
 use proto::inventory::inventory_service_server::InventoryService;
 use proto::inventory::{ExecuteRequest, ExecuteResponse, WatchShardsRequest, WatchShardsResponse};
 use proto::status;
-use runtime::{Clock, Drain, Tasks};
+use runtime::{Clock, Tasks};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use clinic_admin::ClinicAdmin;
@@ -52,8 +53,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Where streams' tasks belong.
     pub tasks: Tasks,
-    /// Whether the process is stopping.
-    pub drain: Drain,
+    /// Cancelled when every shard was given away: streams end then, not at the drain's deadline.
+    pub over: CancellationToken,
 }
 
 /// `doseline.inventory.v1.InventoryService`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use domain::{InstanceId, RegionId};
@@ -12,6 +13,8 @@ use runtime::secret::Secret;
 use runtime::transport::{ClientSettings, ClientTls, Listener, Server, ServerTls};
 use runtime::trusted_keys::TrustedKeysFile;
 use runtime::{Boot, OnExit};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::admission::Admission;
@@ -32,6 +35,9 @@ use crate::tail;
 const MESSAGE_MAX: usize = 4 << 20;
 /// A call to the operators' port: 20,000 slots.
 const ADMIN_MESSAGE_MAX: usize = 8 << 20;
+
+/// How long late callers are answered after the last shard was given away.
+const LATE_CALLERS: Duration = Duration::from_secs(1);
 
 /// A region with its open ledger.
 pub struct OpenRegion {
@@ -80,7 +86,10 @@ pub struct Inventory {
 }
 
 /// Starts everything that runs by itself; the services answer from then on.
-#[expect(clippy::too_many_lines, reason = "the list of what runs, read from top to bottom")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "the list of what runs, read from top to bottom"
+)]
 pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let metrics = Arc::new(Metrics::register(&boot.registry));
     let owners = Owners::default();
@@ -95,6 +104,13 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let probes = Probes::start(&boot.tasks, connector);
     let mut access = BTreeMap::new();
     let mut admin = BTreeMap::new();
+    let over = CancellationToken::new();
+    let (managing, managed) = mpsc::channel::<()>(1);
+    boot.tasks.spawn(
+        "end_streams",
+        OnExit::Log,
+        end_streams(managed, over.clone()),
+    );
     for OpenRegion {
         region,
         shards,
@@ -129,11 +145,12 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             metrics: Arc::clone(&metrics),
             tasks: boot.tasks.clone(),
         };
-        boot.tasks.spawn(
-            "manage_region",
-            OnExit::StopProcess,
-            region::run(manager, boot.drain.clone()),
-        );
+        let (manage, mine) = (region::run(manager, boot.drain.clone()), managing.clone());
+        boot.tasks
+            .spawn("manage_region", OnExit::StopProcess, async move {
+                manage.await;
+                drop(mine);
+            });
         let outbox = tail::follow_outbox(
             region.clone(),
             Arc::clone(&ledger),
@@ -153,6 +170,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         admin.insert(region.clone(), (Arc::clone(&ledger), shards));
         access.insert(region, RegionAccess { ledger, leases });
     }
+    drop(managing);
     let follow = admission
         .clone()
         .follow(parts.keyspace.clone(), parts.room_keys.clone());
@@ -169,7 +187,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         internal: InternalKey::new(&parts.internal_key, parts.certificates),
         clock: boot.clock.clone(),
         tasks: boot.tasks.clone(),
-        drain: boot.drain.clone(),
+        over,
     });
     let service = InventoryServiceServer::new(InventoryRpc(shared))
         .max_decoding_message_size(MESSAGE_MAX)
@@ -179,6 +197,14 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     })
     .max_decoding_message_size(ADMIN_MESSAGE_MAX);
     Ok(Inventory { service, admin })
+}
+
+/// Ends the streams of gateways a moment after the last region was given away: late callers are told where to go.
+async fn end_streams(mut managed: mpsc::Receiver<()>, over: CancellationToken) {
+    // Nothing is ever sent: this waits until every region's manager has ended.
+    managed.recv().await;
+    tokio::time::sleep(LATE_CALLERS).await;
+    over.cancel();
 }
 
 /// The role alone, in cluster mode.

@@ -72,7 +72,7 @@ async fn read(shared: Arc<Shared>, mut commands: Streaming<ExecuteRequest>, repl
                 Some(Err(_)) | None => break,
             },
             Some(()) = verifying.next() => {}
-            () = shared.drain.expired() => return,
+            () = shared.over.cancelled() => break,
         }
     }
     while verifying.next().await.is_some() {}

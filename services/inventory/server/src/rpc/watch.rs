@@ -53,7 +53,7 @@ async fn watch_region(shared: Arc<Shared>, region: RegionId, out: Out) {
             _ = changed.changed() => {}
             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             () = out.closed() => return,
-            () = shared.drain.expired() => return,
+            () = shared.over.cancelled() => return,
         }
     }
 }
