@@ -33,7 +33,7 @@ impl Scene {
         };
         let cluster = Cluster::start(options).await?;
         let report = folder.path().join("report");
-        let args = cluster.rush_args(SCALE, &report);
+        let args = cluster.rush_args(&REGIONS.map(str::to_owned), SCALE, &report);
         let launch = Launch::new("rush", program()?, folder.path())
             .args(args)
             .args([

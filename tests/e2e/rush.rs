@@ -6,10 +6,15 @@ use system_tests::await_until::await_until;
 use system_tests::cluster::{Cluster, Options};
 use system_tests::processes::Process;
 
-/// 0.03 % of the country, in three regions: about 600 people.
-const SCALE: f64 = 0.000_8;
-const REGIONS: [&str; 3] = ["seoul", "busan", "jeju"];
+/// 0.2 % of a region's people of 50 to 59: 700 to 3,000.
+const SCALE: f64 = 0.002;
+const REGIONS: [&str; 4] = ["daegu", "busan", "incheon", "seoul"];
 const RUSH_WITHIN: Duration = Duration::from_secs(240);
+
+/// Each rush has a region of its own, so that it finds places.
+fn rush_in(cluster: &Cluster, at: usize, name: &str) -> anyhow::Result<Process> {
+    cluster.start_rush_in(&[REGIONS[at].to_owned()], name, SCALE)
+}
 
 async fn await_doors(rush: &Process) -> anyhow::Result<()> {
     let log = rush.log_path();
@@ -34,22 +39,22 @@ async fn every_promise_holds_while_owners_are_killed_frozen_and_drained() -> any
     let folder = tempfile::tempdir()?;
     let mut cluster = Cluster::start(Options::new(&REGIONS, folder.path())).await?;
 
-    holds(cluster.start_rush("quiet", SCALE)?).await?;
+    holds(rush_in(&cluster, 0, "quiet")?).await?;
 
-    let rush = cluster.start_rush("killed", SCALE)?;
+    let rush = rush_in(&cluster, 1, "killed")?;
     await_doors(&rush).await?;
     cluster.inventories[0].process.kill()?;
     holds(rush).await?;
     cluster.inventories[0].process.restart()?;
     cluster.await_ready(Duration::from_secs(60)).await?;
 
-    let rush = cluster.start_rush("frozen", SCALE)?;
+    let rush = rush_in(&cluster, 2, "frozen")?;
     await_doors(&rush).await?;
     cluster.inventories[1].process.freeze()?;
     holds(rush).await?;
     cluster.inventories[1].process.thaw()?;
 
-    let rush = cluster.start_rush("drained", SCALE)?;
+    let rush = rush_in(&cluster, 3, "drained")?;
     await_doors(&rush).await?;
     cluster.inventories[2].process.terminate()?;
     holds(rush).await

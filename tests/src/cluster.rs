@@ -198,7 +198,7 @@ impl Cluster {
 
     /// Arguments that make `doseline rush` run against this cluster and judge from its databases.
     #[must_use]
-    pub fn rush_args(&self, scale: f64, report: &Path) -> Vec<String> {
+    pub fn rush_args(&self, regions: &[String], scale: f64, report: &Path) -> Vec<String> {
         let gateways: Vec<_> = self
             .gateways
             .iter()
@@ -217,7 +217,7 @@ impl Cluster {
             format!("--report={}", report.display()),
             format!("--people={}", self.postgres.url("people")),
         ];
-        for region in &self.options.regions {
+        for region in regions {
             args.push(format!("--regions={region}"));
             args.push(format!(
                 "--ledger={region}={}",
@@ -229,8 +229,18 @@ impl Cluster {
 
     /// Starts a rush as a process of its own.
     pub fn start_rush(&self, name: &str, scale: f64) -> anyhow::Result<Process> {
+        self.start_rush_in(&self.options.regions, name, scale)
+    }
+
+    /// Starts a rush in some of the regions: clinics that an earlier rush sold out are of no use to a later one.
+    pub fn start_rush_in(
+        &self,
+        regions: &[String],
+        name: &str,
+        scale: f64,
+    ) -> anyhow::Result<Process> {
         let report = self.options.folder.join(format!("{name}-report"));
-        let mut args = self.rush_args(scale, &report);
+        let mut args = self.rush_args(regions, scale, &report);
         args.push(format!("--campaign={name}"));
         Process::start(Launch::new(name, program()?, &self.options.folder).args(args))
     }

@@ -4,6 +4,7 @@
 
 mod acks;
 mod driver;
+mod habits;
 mod permits;
 mod person;
 pub(crate) mod plan;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use domain::name::{BookingName, SlotName};
 use domain::{BookingId, ClaimVersion, RequestId, SlotId};
+use proto::availability::ListSlotsRequest;
 use proto::availability::availability_service_client::AvailabilityServiceClient;
-use proto::availability::{ListSlotsRequest, Slot};
 use proto::booking::booking_service_client::BookingServiceClient;
 use proto::booking::{
     BookRequest, Booking, CancelBookingRequest, ConfirmHoldRequest, HoldSlotsRequest,
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Rush;
 use super::acks::{Ack, Kind};
+use super::habits::{Habit, habit, pick};
 use super::permits::Store;
 use super::plan::VACCINE;
 use super::stats::Call;
@@ -82,29 +83,6 @@ struct Acting {
     channel: Called,
     due: Instant,
     out: Acted,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Habit {
-    Plain,
-    HoldsFirst,
-    TwoDoses,
-    TwoDevices,
-    SendsAgain,
-    Moves,
-    Cancels,
-}
-
-fn habit(number: u64, seed: u64) -> Habit {
-    match spread(number ^ seed.rotate_left(17)) % 100 {
-        0..10 => Habit::HoldsFirst,
-        10..14 => Habit::TwoDoses,
-        14..16 => Habit::TwoDevices,
-        16..19 => Habit::SendsAgain,
-        19..22 => Habit::Moves,
-        22..25 => Habit::Cancels,
-        _ => Habit::Plain,
-    }
 }
 
 /// Does what the person does now.
@@ -567,40 +545,4 @@ const fn code(code: Code) -> &'static str {
 fn slot_ids(names: &[String]) -> [SlotId; 2] {
     let id = |at: usize| names.get(at).and_then(|name| name.parse::<SlotName>().ok());
     [id(0), id(1)].map(|name| name.map_or(SlotId(0), |name| name.slot))
-}
-
-/// A slot with places left; people with the same list choose differently.
-fn pick(slots: &[Slot], habit: Habit, number: u64, intent: u32) -> Vec<String> {
-    let free: Vec<&Slot> = slots.iter().filter(|slot| slot.left > 0).collect();
-    let clinic = |slot: &Slot| {
-        slot.name
-            .split("/slots/")
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let draw = spread(number.wrapping_mul(31).wrapping_add(u64::from(intent)));
-    let at = |len: usize| usize::try_from(draw).unwrap_or(0) % len;
-    if habit == Habit::TwoDoses {
-        let second = |first: &Slot| {
-            free.iter()
-                .find(|slot| slot.dose == 2 && clinic(slot) == clinic(first))
-                .copied()
-        };
-        let pairs: Vec<_> = free
-            .iter()
-            .filter(|slot| slot.dose == 1)
-            .filter_map(|first| second(first).map(|second| (*first, second)))
-            .collect();
-        if !pairs.is_empty() {
-            let (first, second) = pairs[at(pairs.len())];
-            return vec![first.name.clone(), second.name.clone()];
-        }
-    }
-    let first: Vec<_> = free.iter().filter(|slot| slot.dose == 1).collect();
-    if first.is_empty() {
-        Vec::new()
-    } else {
-        vec![first[at(first.len())].name.clone()]
-    }
 }

@@ -146,7 +146,7 @@ fn weigh(
         for one in facts
             .appointments
             .iter()
-            .filter(|one| one.state == "BOOKED")
+            .filter(|one| one.ours && one.state == "BOOKED")
         {
             bookings_of
                 .entry(one.person)

@@ -25,6 +25,8 @@ pub(super) struct Appointment {
     pub(super) slot: i64,
     pub(super) state: String,
     pub(super) person: [u8; 16],
+    /// Of the campaign that is judged.
+    pub(super) ours: bool,
 }
 
 pub(super) struct Claim {

@@ -70,13 +70,14 @@ pub(super) async fn facts(url: &str, campaign: &str) -> anyhow::Result<Facts> {
         Ok(())
     })
     .await?;
-    let sql = "SELECT uuid_send(booking), slot_id::bigint, state::text, person FROM booking";
-    each(&snapshot, sql, None, |row| {
+    let sql = "SELECT uuid_send(booking), slot_id::bigint, state::text, person, campaign = $1 FROM booking";
+    each(&snapshot, sql, Some(campaign), |row| {
         facts.appointments.push(Appointment {
             booking: id(row, 0)?,
             slot: row.try_get(1)?,
             state: row.try_get(2)?,
             person: id(row, 3)?,
+            ours: row.try_get(4)?,
         });
         Ok(())
     })

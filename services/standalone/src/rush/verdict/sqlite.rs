@@ -27,14 +27,16 @@ pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
         };
         facts.slots.insert(row.get(0)?, counts);
     }
-    let mut bookings = db.prepare("SELECT booking, slot_id, state, person FROM booking")?;
-    let mut rows = bookings.query([])?;
+    let mut bookings =
+        db.prepare("SELECT booking, slot_id, state, person, campaign = ?1 FROM booking")?;
+    let mut rows = bookings.query([campaign])?;
     while let Some(row) = rows.next()? {
         facts.appointments.push(Appointment {
             booking: sixteen(row.get_ref(0)?.as_blob()?)?,
             slot: row.get(1)?,
             state: row.get(2)?,
             person: sixteen(row.get_ref(3)?.as_blob()?)?,
+            ours: row.get(4)?,
         });
     }
     let mut claims = db

@@ -30,6 +30,7 @@ fn world() -> World {
             slot: 7,
             state: state.clone(),
             person,
+            ours: true,
         });
         facts.claims.insert(
             person,
@@ -156,6 +157,7 @@ fn the_same_person_in_two_regions_has_two_bookings() {
         slot: 1,
         state: "BOOKED".into(),
         person,
+        ours: true,
     });
     busan.claims.insert(
         person,
