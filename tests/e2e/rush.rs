@@ -48,7 +48,7 @@ async fn every_promise_holds_with_and_without_a_killed_owner() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn every_promise_holds_while_owners_are_frozen_and_drained() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut cluster = Cluster::start(Options::new(&REGIONS, folder.path())).await?;
+    let cluster = Cluster::start(Options::new(&REGIONS, folder.path())).await?;
     let rush = rush_in(&cluster, 2, "frozen")?;
     await_doors(&rush).await?;
     cluster.inventories[1].process.freeze()?;
