@@ -32,7 +32,8 @@ const WAIT_FIRST: Duration = Duration::from_millis(10);
 const WAIT_LONGEST: Duration = Duration::from_millis(200);
 /// How long an inventory's copy of a room may be behind ours.
 const NOT_ADMITTED_FOR: Duration = Duration::from_secs(2);
-/// Any member can answer a command that no shard decides: a silent one is left for the next after this.
+/// Any member can answer a command that no shard decides: a silent one is left for the next after this, and each next
+/// one is given twice as long, so that a slow region is not asked ever more often.
 const ANY_MEMBER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What asking again can change, without a word from the caller. OVERLOADED is not in it: that is for callers.
@@ -76,6 +77,8 @@ struct Attempts<'a> {
     /// Drawn, so that members are asked alike.
     start: usize,
     tries: usize,
+    /// Tries that nobody answered in time.
+    silences: u32,
     /// Whom an instance named for a command that no shard decides.
     named: Option<Addr>,
     not_admitted_since: Option<Instant>,
@@ -127,6 +130,7 @@ impl Router {
             waits: Backoff::new(WAIT_FIRST, WAIT_LONGEST),
             start: rand::random_range(0..1_024),
             tries: 0,
+            silences: 0,
             named: None,
             not_admitted_since: None,
             in_doubt: false,
@@ -206,11 +210,12 @@ impl Attempts<'_> {
         };
         // Until an answer says otherwise; also if the deadline ends this future here.
         let doubt_before = std::mem::replace(&mut self.in_doubt, true);
+        let patience = ANY_MEMBER_WITHIN * (1 << self.silences.min(8));
         let reply = async {
             tokio::select! {
                 biased;
                 reply = waiting.answer() => Some(reply),
-                () = superseded(&mut self.changes, self.region, &target) => None,
+                () = superseded(&mut self.changes, self.region, &target, patience) => None,
             }
         }
         .instrument(span)
@@ -239,10 +244,13 @@ impl Attempts<'_> {
                     at_once: false,
                 }
             }
-            None => Next::Again {
-                why: Retry::Superseded,
-                at_once: true,
-            },
+            None => {
+                self.silences += 1;
+                Next::Again {
+                    why: Retry::Superseded,
+                    at_once: true,
+                }
+            }
         }
     }
 
@@ -333,9 +341,14 @@ impl Attempts<'_> {
 }
 
 /// Resolves when asking this target is no longer the right thing to do.
-async fn superseded(changes: &mut watch::Receiver<u64>, region: &RegionRoutes, target: &Target) {
+async fn superseded(
+    changes: &mut watch::Receiver<u64>,
+    region: &RegionRoutes,
+    target: &Target,
+    patience: Duration,
+) {
     let Some((shard, epoch)) = target.shard else {
-        return tokio::time::sleep(ANY_MEMBER_WITHIN).await;
+        return tokio::time::sleep(patience).await;
     };
     loop {
         if region.route(shard).is_some_and(|route| route.epoch > epoch) {

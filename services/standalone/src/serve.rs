@@ -306,6 +306,9 @@ fn tls(server: &ServerSettings, boot: &Boot) -> anyhow::Result<Option<ServerTls>
     Ok(tls)
 }
 
+/// A ledger in one file has one writer, whose groups this fills well.
+const SIDE_WIDTH: usize = 64;
+
 fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Result<Vec<OpenRegion>> {
     let open = |region: &RegionId| {
         let path = home.ledger(region);
@@ -315,6 +318,7 @@ fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Resul
             region: region.clone(),
             shards,
             ledger,
+            side_width: SIDE_WIDTH,
         })
     };
     regions.iter().map(open).collect()

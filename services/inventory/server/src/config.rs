@@ -64,7 +64,7 @@ pub struct RawRegion {
     pub shards: u32,
     /// File with the URL of its PostgreSQL database, `postgres://user:password@host:port/name`.
     pub ledger_file: SecretFile,
-    /// Connections for reads and side work; 0 = 4.
+    /// Connections for reads and side work, 1 to 256, a quarter of them (of two or more) for owners alone; 0 = 4.
     pub pool_size: usize,
 }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use clinic_admin::ClinicAdmin;
+pub use side::SideWork;
 
 use crate::admission::Admission;
 use crate::internal::InternalKey;
@@ -35,6 +36,8 @@ pub struct RegionAccess {
     pub ledger: Arc<dyn Ledger>,
     /// Its capacity leases, for hints.
     pub leases: Leases,
+    /// What it does beside its owners.
+    pub side: SideWork,
 }
 
 /// What every stream shares.

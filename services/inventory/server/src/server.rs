@@ -28,7 +28,7 @@ use crate::owner::Owners;
 use crate::permits::Verifier;
 use crate::probe::{Connector, Probes};
 use crate::region::{self, RegionParts};
-use crate::rpc::{ClinicAdmin, InventoryRpc, RegionAccess, Shared};
+use crate::rpc::{ClinicAdmin, InventoryRpc, RegionAccess, Shared, SideWork};
 use crate::tail;
 
 /// Messages between gateways and inventories: 256 commands of at most 16 KiB, the usual one below 1 KiB.
@@ -47,6 +47,8 @@ pub struct OpenRegion {
     pub shards: u32,
     /// Its ledger, migrated.
     pub ledger: Arc<dyn Ledger>,
+    /// Reads, moves and cancellations at once; the ledger must have sessions for its owners besides.
+    pub side_width: usize,
 }
 
 /// What an inventory is made of, wherever its parts come from.
@@ -115,6 +117,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         region,
         shards,
         ledger,
+        side_width,
     } in parts.regions
     {
         ledger
@@ -168,7 +171,15 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         boot.tasks
             .spawn("remember_rooms", OnExit::StopProcess, remember);
         admin.insert(region.clone(), (Arc::clone(&ledger), shards));
-        access.insert(region, RegionAccess { ledger, leases });
+        let side = SideWork::new(side_width);
+        access.insert(
+            region,
+            RegionAccess {
+                ledger,
+                leases,
+                side,
+            },
+        );
     }
     drop(managing);
     let follow = admission
@@ -310,6 +321,8 @@ async fn open_regions(settings: &Settings) -> anyhow::Result<Vec<OpenRegion>> {
             region: region.clone(),
             shards: *shards,
             ledger,
+            // A quarter of the pool is left to owners: loading, recorded requests, the outbox.
+            side_width: *pool_size - pool_size.div_ceil(4),
         });
     }
     Ok(open)

@@ -28,6 +28,8 @@ pub struct Call {
     pub names: Arc<CallNames>,
     /// Which answer is expected.
     pub kind: CallKind,
+    /// How long the caller would still have waited when the command was begun.
+    pub within: std::time::Duration,
     /// The call's part of its trace; ends with the answer.
     pub span: Option<tracing::Span>,
 }

@@ -112,6 +112,17 @@ pub(super) fn answer(answered: Answered<Call>) -> Answer {
     }
 }
 
+/// Whether answers of the kind name slots; the others need none to be read.
+pub(super) const fn shows_slots(kind: CallKind) -> bool {
+    match kind {
+        CallKind::HoldSlots
+        | CallKind::ConfirmHold
+        | CallKind::Book
+        | CallKind::MoveBooking => true,
+        CallKind::ReleaseHold | CallKind::CancelBooking | CallKind::GetBooking => false,
+    }
+}
+
 /// A claim as its holder reads it.
 pub(super) fn claim(id: u64, region: &RegionId, claim: Option<&ClaimView>) -> Answer {
     let mut response = GetBookingResponse::default();

@@ -102,7 +102,7 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
     for (one, permit) in parsed.into_iter().zip(verdicts) {
         let id = one.id;
         // The caller has gone: the work would be for nobody.
-        let late = one.timeout_ms > 0 && waited >= Duration::from_millis(one.timeout_ms.into());
+        let late = waited >= within(one.timeout_ms);
         let permit = if late {
             Err(Refusal::Overloaded)
         } else {
@@ -110,9 +110,18 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
         };
         let begun = permit.and_then(|permit| check(shared, &one, permit));
         match begun {
-            Ok(permit) => begin(shared, one, permit, replies),
+            Ok(permit) => begin(shared, one, permit, waited, replies),
             Err(why) => say(replies, answer::refused(id, why.into(), None)),
         }
+    }
+}
+
+/// How long the caller waits from the moment its command came; 0 = it did not say.
+fn within(timeout_ms: u32) -> Duration {
+    const UNSAID: Duration = Duration::from_secs(10);
+    match timeout_ms {
+        0 => UNSAID,
+        ms => Duration::from_millis(ms.into()),
     }
 }
 
@@ -144,7 +153,13 @@ pub(super) struct Change {
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
-fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
+fn begin(
+    shared: &Arc<Shared>,
+    one: Parsed,
+    permit: Permit,
+    waited: Duration,
+    replies: &Replies,
+) {
     let names = Arc::new(CallNames {
         region: one.region.clone(),
     });
@@ -152,6 +167,7 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
         id: one.id,
         names,
         kind: one.ask.kind(),
+        within: within(one.timeout_ms).saturating_sub(waited),
         span: decide_span(&one),
     };
     let change = |mutation, permit| Change {
@@ -299,7 +315,7 @@ pub(super) fn not_owner(shared: &Shared, change: &Change) -> Answer {
     answer::refused(change.call.id, Refusal::NotOwner.into(), owner)
 }
 
-/// Gathers what is ready into as few messages as possible.
+/// Gathers what is ready into as few messages as possible. What must be read first never holds up the rest.
 async fn write(
     shared: Arc<Shared>,
     mut from_owners: mpsc::UnboundedReceiver<Answered<Call>>,
@@ -308,18 +324,28 @@ async fn write(
 ) {
     let mut answered = Vec::with_capacity(ANSWERS_MAX);
     let mut answers = Vec::with_capacity(ANSWERS_MAX);
-    loop {
+    let mut completing = FuturesUnordered::new();
+    let (mut owners_left, mut here_left) = (true, true);
+    while owners_left || here_left || !completing.is_empty() {
         tokio::select! {
-            count = from_owners.recv_many(&mut answered, ANSWERS_MAX) => if count == 0 { return },
-            count = from_here.recv_many(&mut answers, ANSWERS_MAX) => if count == 0 { return },
+            count = from_owners.recv_many(&mut answered, ANSWERS_MAX), if owners_left => owners_left = count > 0,
+            count = from_here.recv_many(&mut answers, ANSWERS_MAX), if here_left => here_left = count > 0,
+            Some(completed) = completing.next() => answers.extend::<Vec<Answer>>(completed),
             () = out.closed() => return,
         }
+        let mut incomplete = Vec::new();
         for one in answered.drain(..) {
             if complete(&one) {
                 answers.push(answer::answer(one));
             } else {
-                answers.push(side::complete(&shared, one).await);
+                incomplete.push(one);
             }
+        }
+        if !incomplete.is_empty() {
+            completing.push(side::complete(&shared, incomplete));
+        }
+        if answers.is_empty() {
+            continue;
         }
         let message = ExecuteResponse {
             answers: std::mem::take(&mut answers),
@@ -336,5 +362,6 @@ fn complete(answered: &Answered<Call>) -> bool {
         return true;
     };
     let [first, second] = &answered.slots;
-    first.is_some() && second.is_some() == recorded.slots.second.is_some()
+    !answer::shows_slots(answered.call.kind)
+        || (first.is_some() && second.is_some() == recorded.slots.second.is_some())
 }

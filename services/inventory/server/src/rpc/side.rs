@@ -2,14 +2,17 @@
 //!
 //! Each runs in a task of its own, so that it ends whether or not the caller stays.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::name::SlotName;
 use domain::permit::Permit;
-use domain::{BookingId, Refusal, SlotState, Verdict};
+use domain::{BookingId, Refusal, SlotId, SlotPair, SlotState, Verdict};
 use proto::inventory::Answer;
 use proto::status::Refused;
 use runtime::OnExit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::answer;
@@ -24,14 +27,54 @@ fn ledger(shared: &Shared, permit: &Permit) -> Option<Arc<dyn Ledger>> {
         .map(|region| Arc::clone(&region.ledger))
 }
 
-/// Runs `work` on its own; what it returns is said, `None` means that somebody else answers.
-fn spawn<F>(shared: &Arc<Shared>, name: &'static str, replies: &Replies, work: F)
+/// What a region does beside its owners: a few at once, the rest in turn, and no more than can be done in time.
+///
+/// Invariant: owners always find a session of the ledger, whatever else is asked.
+#[derive(Clone)]
+pub struct SideWork {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl SideWork {
+    /// At a thousand a second, which one database does, the last of these waits for two seconds.
+    const WAITING_MAX: usize = 2_048;
+
+    /// Room for `width` at once, at least one.
+    #[must_use]
+    pub fn new(width: usize) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(width.max(1))),
+            waiting: Arc::new(Semaphore::new(Self::WAITING_MAX)),
+        }
+    }
+
+    /// `None`: too many wait, or `within` was over first; nothing was begun.
+    async fn turn(&self, within: Duration) -> Option<OwnedSemaphorePermit> {
+        let _waiting = self.waiting.try_acquire().ok()?;
+        let turn = Arc::clone(&self.running).acquire_owned();
+        tokio::time::timeout(within, turn).await.ok()?.ok()
+    }
+}
+
+/// Runs `work` on its own in its region's turn; what it returns is said, `None` means that somebody else answers.
+fn spawn<F>(shared: &Arc<Shared>, name: &'static str, replies: &Replies, call: &Call, work: F)
 where
     F: Future<Output = Option<Answer>> + Send + 'static,
 {
     let ready = replies.ready.clone();
+    let side = shared
+        .regions
+        .get(&call.names.region)
+        .map(|region| region.side.clone());
+    let (id, within) = (call.id, call.within);
     shared.tasks.spawn(name, OnExit::Log, async move {
-        if let Some(answer) = work.await {
+        let Some(side) = side else { return };
+        let answer = match side.turn(within).await {
+            Some(_turn) => work.await,
+            None => refuse(id, Refusal::Overloaded),
+        };
+        if let Some(answer) = answer {
             // The stream may be gone.
             let _ = ready.send(answer);
         }
@@ -53,7 +96,8 @@ pub(super) fn get(
     let Some(ledger) = ledger(shared, &permit) else {
         return;
     };
-    spawn(shared, "get_booking", replies, async move {
+    let asked = call.clone();
+    spawn(shared, "get_booking", replies, &asked, async move {
         match ledger.claim(&permit.campaign, permit.person).await {
             Ok(claim) => {
                 if claim
@@ -88,7 +132,8 @@ pub(super) fn cancel(
         return;
     };
     let (shared_too, answered) = (Arc::clone(shared), replies.answered.clone());
-    spawn(shared, "cancel_booking", replies, async move {
+    let asked = change.call.clone();
+    spawn(shared, "cancel_booking", replies, &asked, async move {
         let op = CancelOp {
             claimant: change.permit.claimant(),
             request: change.mutation.request,
@@ -140,7 +185,8 @@ pub(super) fn move_booking(
         return;
     };
     let (shared_too, answered) = (Arc::clone(shared), replies.answered.clone());
-    spawn(shared, "move_booking", replies, async move {
+    let asked = change.call.clone();
+    spawn(shared, "move_booking", replies, &asked, async move {
         let id = change.call.id;
         // A shard refuses from memory; an answer that was given before comes first.
         match ledger.recorded(&[key(&change)]).await {
@@ -228,7 +274,8 @@ pub(super) fn replay_or_refuse(
         return;
     };
     let answered = replies.answered.clone();
-    spawn(shared, "replay", replies, async move {
+    let asked = change.call.clone();
+    spawn(shared, "replay", replies, &asked, async move {
         match ledger.recorded(&[key(&change)]).await {
             Ok(mut found) => match found.pop().flatten() {
                 Some((hash, recorded)) if hash == change.mutation.body_hash => {
@@ -252,31 +299,67 @@ fn key(change: &Change) -> (domain::CampaignId, domain::PersonId, domain::Reques
     )
 }
 
-/// Reads the slots that an answer speaks of and its owner did not know.
-pub(super) async fn complete(shared: &Shared, mut answered: Answered<Call>) -> Answer {
-    let (Verdict::Done(recorded) | Verdict::Exists(recorded)) = &answered.verdict else {
-        return answer::answer(answered);
-    };
-    let wanted = recorded.slots;
-    let Some(region) = shared.regions.get(&answered.call.names.region) else {
-        return answer::unavailable(answered.call.id);
-    };
-    let ids: Vec<_> = wanted.iter().collect();
-    match region.ledger.slots(&ids).await {
-        Ok(found) => {
-            let of = |id| {
-                found
+/// Reads the slots that answers speak of and their owners did not know: one read for each region.
+pub(super) async fn complete(shared: &Shared, answers: Vec<Answered<Call>>) -> Vec<Answer> {
+    let mut by_region = BTreeMap::<_, Vec<_>>::new();
+    for one in answers {
+        by_region
+            .entry(one.call.names.region.clone())
+            .or_default()
+            .push(one);
+    }
+    let mut complete = Vec::new();
+    for (region, mut answers) in by_region {
+        let found = match shared.regions.get(&region) {
+            Some(region) => read_slots(region.ledger.as_ref(), &answers).await,
+            None => None,
+        };
+        let Some(found) = found else {
+            complete.extend(
+                answers
                     .iter()
-                    .find(|slot| slot.slot == id)
-                    .cloned()
-                    .map(Arc::new)
-            };
-            answered.slots = [of(wanted.first), wanted.second.and_then(of)];
-            answer::answer(answered)
+                    .map(|one| answer::unavailable(one.call.id)),
+            );
+            continue;
+        };
+        for one in &mut answers {
+            if let Some(slots) = named(one) {
+                one.slots = [Some(slots.first), slots.second]
+                    .map(|slot| slot.and_then(|slot| found.get(&slot).cloned()));
+            }
         }
+        complete.extend(answers.into_iter().map(answer::answer));
+    }
+    complete
+}
+
+fn named(answered: &Answered<Call>) -> Option<SlotPair> {
+    match &answered.verdict {
+        Verdict::Done(recorded) | Verdict::Exists(recorded) => Some(recorded.slots),
+        Verdict::Refused { .. } => None,
+    }
+}
+
+async fn read_slots(
+    ledger: &dyn Ledger,
+    answers: &[Answered<Call>],
+) -> Option<BTreeMap<SlotId, Arc<SlotState>>> {
+    let ids: BTreeSet<_> = answers
+        .iter()
+        .filter_map(named)
+        .flat_map(|slots| slots.iter().collect::<Vec<_>>())
+        .collect();
+    let ids: Vec<_> = ids.into_iter().collect();
+    match ledger.slots(&ids).await {
+        Ok(found) => Some(
+            found
+                .into_iter()
+                .map(|slot| (slot.slot, Arc::new(slot)))
+                .collect(),
+        ),
         Err(error) => {
-            tracing::warn!(%error, "the slots of an answer could not be read");
-            answer::unavailable(answered.call.id)
+            tracing::warn!(%error, "the slots of answers could not be read");
+            None
         }
     }
 }
