@@ -104,6 +104,8 @@ pub enum Input {
         /// The epoch that the ledger has, where it is not the expected one. `None`: the shell tries again by itself.
         fenced: Option<Epoch>,
     },
+    /// The ledger was out of reach for longer than clinics may wait for it; others may reach it.
+    LedgerLost,
     /// Answer to [`Effect::ReadVerdicts`], in its order; the shell repeats the read until it has one.
     VerdictsRead {
         /// What was recorded.
@@ -269,6 +271,8 @@ pub enum Stop {
     Drained,
     /// The ledger went back in time, and another owner took over before it could be brought forward.
     Regressed,
+    /// The ledger cannot be reached from here.
+    CutOff,
 }
 
 /// A buffer of effects, reused from input to input.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use domain::{Epoch, Op, Refusal, ShardId, SlotId, Timestamp, Verdict};
 
-use crate::batch::InFlight;
+use crate::batch::{InFlight, Work};
 use crate::effects::{Alarm, AskId, Effect, Effects, Input, SlotLeft, Stop};
 use crate::limits::Limits;
 use crate::pending::{Pending, PersonKey, Stage, Want};
@@ -149,6 +149,7 @@ impl Shard {
                 prev_seq,
             } => self.reseized(epoch, prev_epoch, prev_seq, effects),
             Input::SeizeFailed { fenced } => self.seize_failed(fenced, effects),
+            Input::LedgerLost => self.stop(Stop::CutOff, effects),
             Input::VerdictsRead { recorded } => self.verdicts_read(recorded, effects),
             Input::LookedUp { asks, recorded } => self.looked_up(&asks, recorded, effects),
             Input::LookupFailed { asks } => self.lookup_failed(&asks, effects),
@@ -232,20 +233,28 @@ impl Shard {
         }
     }
 
-    /// Answers everybody `NOT_OWNER` and stops.
+    /// Answers everybody `NOT_OWNER` and stops. Of a statement in doubt only its outcome can be told: not known.
     pub(crate) fn stop(&mut self, why: Stop, effects: &mut Effects) {
+        let in_doubt = match (self.phase, self.in_flight.take().map(|it| it.work)) {
+            (Phase::Seizing(Doubt::Unknown) | Phase::Reading, Some(Work::Ops(asks))) => asks,
+            _ => Vec::new(),
+        };
         self.phase = Phase::Stopped;
         for ask in std::mem::take(&mut self.asks).into_keys() {
+            let refusal = if in_doubt.contains(&ask) {
+                Refusal::OutcomeUnknown
+            } else {
+                Refusal::NotOwner
+            };
             effects.push(Effect::Reply {
                 ask,
-                verdict: refused(Refusal::NotOwner),
+                verdict: refused(refusal),
             });
         }
         self.persons.clear();
         self.arrivals.clear();
         self.queue.clear();
         self.suspects.clear();
-        self.in_flight = None;
         self.lookups.clear();
         self.looking.clear();
         self.slots.clear();

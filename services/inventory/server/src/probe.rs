@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use domain::RegionId;
 use runtime::tasks::TaskHandle;
 use runtime::transport::{ClientSettings, ClientTls, connect};
-use runtime::{OnExit, Tasks};
+use runtime::{Drain, OnExit, Tasks};
 use tokio::sync::{mpsc, watch};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -49,7 +49,7 @@ pub struct Probes {
 impl Probes {
     /// Asks nobody yet.
     #[must_use]
-    pub fn start(tasks: &Tasks, connector: Connector) -> Self {
+    pub fn start(tasks: &Tasks, drain: &Drain, connector: Connector) -> Self {
         let (wanted, wishes) = mpsc::unbounded_channel();
         let suspects = Arc::new(ArcSwap::default());
         let (change, changed) = watch::channel(0);
@@ -61,7 +61,11 @@ impl Probes {
             wanted: BTreeMap::new(),
             running: BTreeMap::new(),
         };
-        tasks.spawn("manage_probes", OnExit::Log, manager.run(wishes));
+        let drain = drain.clone();
+        tasks.spawn("manage_probes", OnExit::Log, async move {
+            // Who leaves judges nobody any more.
+            drain.interrupt(manager.run(wishes)).await;
+        });
         Self {
             wanted,
             suspects,
@@ -149,6 +153,14 @@ impl Manager {
             tracing::warn!(owner.addr = addr, suspect, "a peer's answers changed");
             self.suspects.store(Arc::new(suspects));
             self.change.send_modify(|version| *version += 1);
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        for task in self.running.values() {
+            task.abort();
         }
     }
 }

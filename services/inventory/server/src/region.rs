@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{Epoch, InstanceId, RegionId, ShardId};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use runtime::{Clock, Drain, OnExit, Tasks};
 use tokio::sync::mpsc;
 
@@ -23,6 +25,8 @@ const REPLAN_EVERY: Duration = Duration::from_millis(200);
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// After a lost duel, so that two claimants do not keep step.
 const DUEL_PAUSE: Duration = Duration::from_millis(300);
+/// How often a ledger out of reach is asked whether it is back.
+const LEDGER_ASKED_EVERY: Duration = Duration::from_millis(500);
 
 /// What the region's manager works with.
 pub(crate) struct RegionParts {
@@ -60,6 +64,8 @@ struct Region {
     not_before: BTreeMap<ShardId, Instant>,
     exits: mpsc::UnboundedSender<(ShardId, OwnerExit)>,
     announced: Option<(u64, bool)>,
+    /// Ends when the ledger answers again; until then this process takes no shard of the region.
+    ledger_back: Option<BoxFuture<'static, ()>>,
 }
 
 /// Runs until the process drains and every shard is given away.
@@ -72,24 +78,39 @@ pub(crate) async fn run(parts: RegionParts, drain: Drain) {
         not_before: BTreeMap::new(),
         exits,
         announced: None,
+        ledger_back: None,
     };
     let mut replan = tokio::time::interval(REPLAN_EVERY);
     replan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut suspicions = region.parts.probes.watch();
     loop {
         let draining = drain.is_draining();
-        region.announce(draining).await;
-        region.plan(draining).await;
+        let unable = draining || region.ledger_back.is_some();
+        region.announce(unable).await;
+        region.plan(draining, unable).await;
         if draining && region.running.is_empty() {
             return;
         }
         tokio::select! {
             () = leases.changed() => {}
-            _ = suspicions.changed() => {}
+            // Probes end before us when the process drains.
+            Ok(()) = suspicions.changed() => {}
             _ = replan.tick() => {}
             () = drain.announced(), if !draining => {}
             Some((shard, exit)) = exited.recv() => region.ended(shard, exit).await,
+            () = back(&mut region.ledger_back) => {
+                tracing::info!(region = %region.parts.region, "the ledger can be reached again");
+                region.ledger_back = None;
+            }
         }
+    }
+}
+
+/// Resolves when a ledger that was out of reach answers again.
+async fn back(waiting: &mut Option<BoxFuture<'static, ()>>) {
+    match waiting {
+        Some(waiting) => waiting.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -106,7 +127,26 @@ impl Region {
         }
     }
 
-    async fn plan(&mut self, draining: bool) {
+    /// Others may reach the ledger: they see this process as one that goes, and take its shards.
+    fn cut_off(&mut self) {
+        if self.ledger_back.is_some() {
+            return;
+        }
+        tracing::error!(region = %self.parts.region, "the ledger cannot be reached from here");
+        let ledger = Arc::clone(&self.parts.ledger);
+        let waiting = async move {
+            loop {
+                tokio::time::sleep(LEDGER_ASKED_EVERY).await;
+                if ledger.shards().await.is_ok() {
+                    return;
+                }
+            }
+        };
+        self.ledger_back = Some(waiting.boxed());
+    }
+
+    /// `unable` to take shards: draining, or cut off from the ledger.
+    async fn plan(&mut self, draining: bool, unable: bool) {
         if !self.parts.leases.listed() {
             return;
         }
@@ -127,7 +167,7 @@ impl Region {
             let best = ranked.first().copied();
             if self.running.contains_key(&shard) {
                 self.keep(shard, &view, best, draining).await;
-            } else if !draining {
+            } else if !unable {
                 self.maybe_claim(shard, view.owners.get(&shard), best, &trusted, &me)
                     .await;
             }
@@ -268,6 +308,11 @@ impl Region {
             // The key is the successor's, or will be.
             OwnerExit::Fenced => Ok(()),
             OwnerExit::Regressed => self.parts.leases.hand_over(shard, Epoch(0), None).await,
+            OwnerExit::CutOff => {
+                self.cut_off();
+                let epoch = running.handle.epoch();
+                self.parts.leases.hand_over(shard, epoch, None).await
+            }
         };
         if let Err(error) = given {
             // Its lease ends with the process, or the successor takes it by force.

@@ -103,7 +103,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         parts.verify_threads,
     )?;
     let connector = Connector::new(parts.peers, ClientSettings::default());
-    let probes = Probes::start(&boot.tasks, connector);
+    let probes = Probes::start(&boot.tasks, &boot.drain, connector);
     let mut access = BTreeMap::new();
     let mut admin = BTreeMap::new();
     let over = CancellationToken::new();

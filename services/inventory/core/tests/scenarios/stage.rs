@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     /// Reads that were done but are not heard of yet, where they are slow.
     pub(crate) slow_reads: Option<VecDeque<Input>>,
     pub(crate) requests_unreadable: bool,
+    /// The ledger is out of reach for good.
+    pub(crate) cut_off: bool,
     pub(crate) published: BTreeMap<SlotId, u32>,
     pub(crate) alarms: VecDeque<Alarm>,
     pub(crate) stopped: Option<Stop>,
@@ -93,6 +95,7 @@ impl Stage {
             published: BTreeMap::new(),
             alarms: VecDeque::new(),
             stopped: None,
+            cut_off: false,
             batches: 0,
         }
     }
@@ -244,6 +247,9 @@ impl Stage {
     }
 
     fn seize(&mut self, expect: Epoch) -> Input {
+        if self.cut_off {
+            return Input::LedgerLost;
+        }
         self.next_id += 1;
         let floor = self.core().epoch();
         match self.ledger.seize(SHARD, expect, floor, self.next_id + 1) {

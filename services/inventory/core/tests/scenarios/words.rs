@@ -66,6 +66,7 @@ fn world(stage: &mut Stage, line: &str) -> Outcome {
         ["slots", "can", "be", "read"] => stage.slots_unreadable = false,
         ["requests", "cannot", "be", "read"] => stage.requests_unreadable = true,
         ["requests", "can", "be", "read"] => stage.requests_unreadable = false,
+        ["the", "ledger", "is", "out", "of", "reach"] => stage.cut_off = true,
         ["another", "owner", "takes", "over"] => {
             let epoch = stage.ledger.shards[&SHARD].epoch;
             let taken = stage.ledger.seize(SHARD, epoch, Epoch(0), u64::MAX);
@@ -109,6 +110,7 @@ fn expect(stage: &mut Stage, words: &[&str]) -> Outcome {
         ["running"] => same(stage.stopped, None),
         ["stopped", "drained"] => same(stage.stopped, Some(Stop::Drained)),
         ["stopped", "fenced"] => same(stage.stopped, Some(Stop::Fenced)),
+        ["stopped", "cut", "off"] => same(stage.stopped, Some(Stop::CutOff)),
         ["stopped", "regressed"] => same(stage.stopped, Some(Stop::Regressed)),
         ["batches", count] => same(stage.batches, number(count)?),
         ["epoch", "is", count] => same(stage.core().epoch(), Epoch(number(count)?)),

@@ -246,10 +246,10 @@ impl Checker {
         for (key, row) in &ledger.requests {
             for carrier in self.carried.get(&row.written).into_iter().flatten() {
                 let attempt = &self.attempts[carrier];
-                // Whoever lost the shard cannot know; callers repeat the request at the next owner.
+                // Who lost the shard with a statement in doubt says so; callers repeat the request at the next owner.
                 let refused = matches!(
                     attempt.verdict,
-                    Some(Verdict::Refused { refusal, .. }) if refusal != Refusal::NotOwner
+                    Some(Verdict::Refused { refusal, .. }) if refusal != Refusal::OutcomeUnknown
                 );
                 let same = attempt.key == *key && attempt.hash == row.hash;
                 assert!(

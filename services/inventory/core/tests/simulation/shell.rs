@@ -77,6 +77,11 @@ impl World {
             return;
         }
         if self.rng.chance(self.faults.read_fails) {
+            // Cut off for so long that it gives up; its first seizure has nothing to give up yet.
+            if owner.core.is_some() && self.rng.chance(200) {
+                let input = Input::LedgerLost;
+                return self.after(1, 20, Event::Deliver { owner: id, input });
+            }
             self.after(
                 10,
                 60,

@@ -9,13 +9,16 @@ use futures::future::BoxFuture;
 use inventory_core::{BatchFailure, Effect, Input, SlotCount};
 
 use super::exchange::ReplyTo;
-use super::task::OwnerParts;
+use super::task::{OwnerExit, OwnerParts};
 use crate::ledger::{self, Fault, Ledger, MoveOp, SeizeRequest, Seized, ShardCatalogue, Writer};
 
 /// How long a caller of the ledger waits before it tries again: short, because clinics wait with it.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Tries of a first seizure before somebody else may have a go.
 const FIRST_TRIES: u32 = 40;
+/// How long an owner stays without its ledger. A database starts again in less; beyond that another instance may reach
+/// it.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) type Job = BoxFuture<'static, Done>;
 type MaybeWriter = Option<Box<dyn Writer>>;
@@ -85,21 +88,20 @@ pub(super) fn job(parts: &OwnerParts, writer: &mut MaybeWriter, effect: Effect) 
         }
         .boxed(),
         Effect::ReadVerdicts { keys } => async move {
-            loop {
-                match ledger.recorded(&keys).await {
-                    Ok(recorded) => return Done::Input(Input::VerdictsRead { recorded }),
-                    Err(error) => {
-                        tracing::warn!(%error, "verdicts of a committed batch cannot be read yet");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
-            }
+            let read = read_verdicts(ledger, keys);
+            let input = tokio::time::timeout(CUT_OFF_AFTER, read).await;
+            Done::Input(input.unwrap_or(Input::LedgerLost))
         }
         .boxed(),
         Effect::Seize { expect } => {
             // The session whose outcome is not known must not linger beside the new one.
             *writer = None;
-            reseize(request(parts, expect, expect), ledger).boxed()
+            let seizing = reseize(request(parts, expect, expect), ledger);
+            async move {
+                let done = tokio::time::timeout(CUT_OFF_AFTER, seizing).await;
+                done.unwrap_or(Done::Input(Input::LedgerLost))
+            }
+            .boxed()
         }
         Effect::Reply { .. }
         | Effect::Reserved { .. }
@@ -108,6 +110,21 @@ pub(super) fn job(parts: &OwnerParts, writer: &mut MaybeWriter, effect: Effect) 
         | Effect::Stop { .. } => return None,
     };
     Some(job)
+}
+
+async fn read_verdicts(
+    ledger: Arc<dyn Ledger>,
+    keys: Vec<(domain::CampaignId, domain::PersonId, domain::RequestId)>,
+) -> Input {
+    loop {
+        match ledger.recorded(&keys).await {
+            Ok(recorded) => return Input::VerdictsRead { recorded },
+            Err(error) => {
+                tracing::warn!(%error, "verdicts of a committed batch cannot be read yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
 }
 
 async fn load(ledger: Arc<dyn Ledger>, asked: Vec<SlotId>) -> Done {
@@ -250,19 +267,27 @@ async fn reseize(request: SeizeRequest, ledger: Arc<dyn Ledger>) -> Done {
     }
 }
 
-/// Takes the shard from whoever the ledger names; `None` when somebody else was faster.
-pub(super) async fn first_seize(parts: &OwnerParts) -> Option<Seized> {
+/// Takes the shard from whoever the ledger names, or says why not.
+pub(super) async fn first_seize(parts: &OwnerParts) -> Result<Seized, OwnerExit> {
+    let trying = try_first_seize(parts);
+    let tried = tokio::time::timeout(CUT_OFF_AFTER, trying).await;
+    tried.unwrap_or(Err(OwnerExit::CutOff))
+}
+
+async fn try_first_seize(parts: &OwnerParts) -> Result<Seized, OwnerExit> {
     for _ in 0..FIRST_TRIES {
         match parts.ledger.shards().await {
             Ok(rows) => {
-                let row = rows.into_iter().find(|row| row.shard == parts.shard)?;
+                let row = rows.into_iter().find(|row| row.shard == parts.shard);
+                let row = row.ok_or(OwnerExit::Fenced)?;
                 match parts
                     .ledger
                     .seize(request(parts, row.epoch, Epoch(0)))
                     .await
                 {
-                    Ok(seized) => return Some(seized),
-                    Err(Fault::Fenced { .. }) => return None,
+                    Ok(seized) => return Ok(seized),
+                    // Somebody else was faster.
+                    Err(Fault::Fenced { .. }) => return Err(OwnerExit::Fenced),
                     Err(error) => {
                         tracing::warn!(shard.id = %parts.shard, %error, cause = ?std::error::Error::source(&error), "a shard cannot be seized yet");
                     }
@@ -274,7 +299,7 @@ pub(super) async fn first_seize(parts: &OwnerParts) -> Option<Seized> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    None
+    Err(OwnerExit::CutOff)
 }
 
 /// Runs a move whose place is kept; a try without a known outcome is repeated under its request id.

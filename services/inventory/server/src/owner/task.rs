@@ -58,6 +58,8 @@ pub enum OwnerExit {
     Drained,
     /// The ledger went back in time and could not be brought forward.
     Regressed,
+    /// The ledger cannot be reached from here.
+    CutOff,
 }
 
 pub(super) struct Owner {
@@ -98,9 +100,12 @@ pub(crate) async fn run(
     mut asks: mpsc::Receiver<Ask>,
     epoch: watch::Sender<Epoch>,
 ) -> OwnerExit {
-    let Some(seized) = jobs::first_seize(&parts).await else {
-        refuse_all(&mut asks).await;
-        return OwnerExit::Fenced;
+    let seized = match jobs::first_seize(&parts).await {
+        Ok(seized) => seized,
+        Err(exit) => {
+            refuse_all(&mut asks).await;
+            return exit;
+        }
     };
     parts.metrics.seized.inc();
     tracing::info!(region = %parts.region, shard.id = %parts.shard, epoch = %seized.epoch, "owner claimed");
@@ -145,6 +150,7 @@ impl Owner {
                     Stop::Fenced => OwnerExit::Fenced,
                     Stop::Drained => OwnerExit::Drained,
                     Stop::Regressed => OwnerExit::Regressed,
+                    Stop::CutOff => OwnerExit::CutOff,
                 };
             }
             tokio::select! {
@@ -467,7 +473,10 @@ impl Owner {
     async fn leave(&mut self, exit: OwnerExit, asks: &mut mpsc::Receiver<Ask>) {
         let (region, shard, epoch) = (&self.parts.region, self.parts.shard, self.core.epoch());
         tracing::info!(%region, shard.id = %shard, %epoch, ?exit, "owner ended");
-        // Moves under way have their own transactions; their callers hear of them.
+        // Moves under way have their own transactions; their callers hear of them, unless nobody here ever will.
+        if exit == OwnerExit::CutOff {
+            self.jobs.clear();
+        }
         while let Some(done) = self.jobs.next().await {
             if let Done::Moved { reply, verdict, .. } = done {
                 let slots = self.lines_of(&verdict);
