@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use system_tests::town::{Options, Town};
+
 use crate::load::Load;
-use crate::town::{SHARDS, Town};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// Drains, each followed by a newcomer that some shards are moved to.
@@ -20,12 +21,12 @@ const STEP: u64 = 400;
 async fn drained_and_returning_owners_give_no_error_to_callers_who_never_repeat()
 -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut town = Town::start(folder.path(), 2_000).await?;
+    let mut town = Town::start(folder.path(), Options::with_people(2_000)).await?;
     let load = Load::start(&mut town);
     load.more_answers(STEP).await?;
     let before = epochs(&town).await?;
     for round in 0..ROUNDS {
-        let shard = u32::try_from(round)? % SHARDS;
+        let shard = u32::try_from(round)? % town.shards();
         let owner = town.owner(shard).await?;
         let at = town.inventory(&owner)?;
         let leaving = &mut town.cluster.inventories[at].process;
@@ -69,7 +70,7 @@ async fn drained_and_returning_owners_give_no_error_to_callers_who_never_repeat(
 /// The epochs of all shards, added up.
 async fn epochs(town: &Town) -> anyhow::Result<u64> {
     let mut sum = 0;
-    for shard in 0..SHARDS {
+    for shard in 0..town.shards() {
         sum += town.owner(shard).await?.epoch;
     }
     Ok(sum)

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use system_tests::await_until::await_until;
 use system_tests::postgres::Session;
+use system_tests::town::{Options, Town};
 
 use crate::load::Load;
-use crate::town::Town;
 
 /// Three times the time to live of a capacity lease.
 const FROZEN_FOR: Duration = Duration::from_secs(15);
@@ -50,7 +50,7 @@ async fn planted_is_found(ledger: &Session) -> anyhow::Result<bool> {
 async fn an_owner_frozen_for_three_lease_lives_and_woken_under_load_commits_nothing()
 -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut town = Town::start(folder.path(), 4_000).await?;
+    let mut town = Town::start(folder.path(), Options::with_people(4_000)).await?;
     let ledger = town.ledger().await?;
     let load = Load::start(&mut town);
     load.more_answers(STEP).await?;

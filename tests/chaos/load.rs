@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use system_tests::await_until::await_until;
+use system_tests::town::{Caller, Town};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::town::{Caller, Town};
 
 /// From one call to the next.
 const EVERY: Duration = Duration::from_millis(10);

@@ -7,4 +7,3 @@ mod frozen;
 mod killed;
 mod load;
 mod rush;
-mod town;

@@ -10,3 +10,4 @@ pub mod ports;
 pub mod postgres;
 pub mod processes;
 pub mod tcp_proxy;
+pub mod town;

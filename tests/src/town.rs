@@ -2,8 +2,9 @@
 //!
 //! Invariant: places are plenty, so that no refusal is expected from anybody.
 
+use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -24,56 +25,92 @@ use proto::identity::identity_service_client::IdentityServiceClient;
 use runtime::keyspace::{EtcdConfig, Keyspace};
 use runtime::transport;
 use serde_json::{Value, json};
-use system_tests::await_until::{await_ok, await_some};
-use system_tests::cluster::{Cluster, Options, database};
-use system_tests::postgres::Session;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
+use crate::await_until::{await_ok, await_some};
+use crate::cluster::{Cluster, Options as ClusterOptions, database};
+use crate::postgres::Session;
+
 /// The one region.
-pub(crate) const REGION: &str = "jeju";
+pub const REGION: &str = "jeju";
 const CAMPAIGN: &str = "town";
 const COHORT: &str = "fifties";
 const VACCINE: &str = "demo-mrna";
-/// Shards of the region.
-pub(crate) const SHARDS: u32 = 2;
-/// Clinics of each shard.
-const CLINICS: u32 = 4;
-/// More than any test books at one clinic.
-const PLACES: u32 = 50_000;
 /// Permits asked for at once.
 const ISSUED_AT_ONCE: usize = 64;
+/// How long a device waits for one answer before it sends the same request again.
+const PATIENCE: Duration = Duration::from_secs(1);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
+/// How large a town is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Shards of the region.
+    pub shards: u32,
+    /// Clinics of each shard, each with one slot.
+    pub clinics: u32,
+    /// Places of each slot: more than anybody books there.
+    pub places: u32,
+    /// Permits to be had.
+    pub people: usize,
+    /// Gateways.
+    pub gateways: usize,
+    /// Inventories.
+    pub inventories: usize,
+    /// Identities.
+    pub identities: usize,
+}
+
+impl Options {
+    /// Two shards of four clinics each, two gateways, three inventories, two identities.
+    #[must_use]
+    pub fn with_people(people: usize) -> Self {
+        Self {
+            shards: 2,
+            clinics: 4,
+            places: 50_000,
+            people,
+            gateways: 2,
+            inventories: 3,
+            identities: 2,
+        }
+    }
+}
+
 /// A running cluster and what booking there takes.
-pub(crate) struct Town {
-    pub(crate) cluster: Cluster,
+pub struct Town {
+    /// The processes.
+    pub cluster: Cluster,
+    options: Options,
     keyspace: Keyspace,
     /// Slot names by shard, one of each clinic.
-    pub(crate) slots: Vec<Vec<String>>,
+    pub slots: Vec<Vec<String>>,
     /// Permits, to be taken from the end.
-    pub(crate) permits: Vec<String>,
+    pub permits: Vec<String>,
     /// The gateways.
-    pub(crate) callers: Vec<Caller>,
+    pub callers: Vec<Caller>,
 }
 
 /// Who decides a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) addr: String,
-    pub(crate) epoch: u64,
+pub struct Owner {
+    /// Where it listens.
+    pub addr: String,
+    /// What fences its writes.
+    pub epoch: u64,
 }
 
 /// One gateway as a calling system sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(InterceptedService<Channel, Development>);
+pub struct Caller(InterceptedService<Channel, Development>);
 
 /// Says who calls, in development mode.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Development;
+pub struct Development;
 
 impl Interceptor for Development {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -86,13 +123,16 @@ impl Interceptor for Development {
 // === impl Town ===
 
 impl Town {
-    /// Starts everything, applies campaign and clinics, issues permits, opens the doors.
-    pub(crate) async fn start(folder: &Path, people: usize) -> anyhow::Result<Self> {
-        let options = Options {
-            shards: SHARDS,
-            ..Options::new(&[REGION], folder)
-        };
-        let cluster = Cluster::start(options).await?;
+    /// Starts everything, applies campaign and clinics, and waits until every gateway shows them.
+    pub async fn closed(folder: &Path, options: Options) -> anyhow::Result<Self> {
+        let cluster = Cluster::start(ClusterOptions {
+            shards: options.shards,
+            gateways: options.gateways,
+            inventories: options.inventories,
+            identities: options.identities,
+            ..ClusterOptions::new(&[REGION], folder)
+        })
+        .await?;
         let keyspace = Keyspace::etcd(EtcdConfig::new(cluster.etcd.endpoints())).await?;
         let callers = cluster
             .gateways
@@ -101,34 +141,81 @@ impl Town {
         let callers = callers.collect::<anyhow::Result<Vec<_>>>()?;
         let mut town = Self {
             cluster,
+            options,
             keyspace,
             slots: Vec::new(),
             permits: Vec::new(),
             callers,
         };
         town.apply().await?;
-        for shard in 0..SHARDS {
-            let mut slots = Vec::new();
-            for number in 0..CLINICS {
-                slots.push(town.shown_slot(&clinic_id(shard, number)).await?);
-            }
-            town.slots.push(slots);
-        }
-        town.permits = town.issue(people).await?;
+        town.slots = town.shown_slots().await?;
+        Ok(town)
+    }
+
+    /// The same with doors open and permits at hand.
+    pub async fn start(folder: &Path, options: Options) -> anyhow::Result<Self> {
+        let mut town = Self::closed(folder, options).await?;
+        town.permits = town.issue(0..town.options.people).await?;
+        town.open_doors().await?;
+        Ok(town)
+    }
+
+    /// Lets everybody in who has a permit, and takes some permits to book once everywhere.
+    pub async fn open_doors(&mut self) -> anyhow::Result<()> {
         let room = OpenRoomRequest {
             campaign: CAMPAIGN.to_owned(),
             cohort: COHORT.to_owned(),
             people_per_kilosecond: 0,
         };
-        CampaignAdminServiceClient::new(town.identity_admin()?)
+        CampaignAdminServiceClient::new(self.identity_admin()?)
             .open_room(room)
             .await?;
-        town.first_booking().await?;
-        Ok(town)
+        self.first_booking().await
+    }
+
+    /// How many shards its region has.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.options.shards
+    }
+
+    /// Kills a shard's owner with -9 and says how long it took until one of its clinics booked again, at most `bound`.
+    /// Everything is ready again afterwards.
+    pub async fn kill_owner(
+        &mut self,
+        shard: u32,
+        kill: usize,
+        bound: Duration,
+    ) -> anyhow::Result<Duration> {
+        let owner = self.owner(shard).await?;
+        let at = self.inventory(&owner)?;
+        let (permit, request) = (self.permit()?, Uuid::new_v4());
+        let slots = &self.slots[shard as usize];
+        let slot = slots[kill % slots.len()].clone();
+        let caller = self.callers[kill % self.callers.len()].clone();
+
+        let began = Instant::now();
+        self.cluster.inventories[at].process.kill()?;
+        await_ok(
+            &format!("clinics book again after kill {kill}"),
+            bound,
+            || caller.book(&permit, request, 0, &slot, PATIENCE),
+        )
+        .await?;
+        let took = began.elapsed();
+
+        let next = self.owner(shard).await?;
+        anyhow::ensure!(
+            next.epoch > owner.epoch,
+            "{next:?} books after {owner:?} was killed"
+        );
+        self.cluster.inventories[at].process.restart()?;
+        self.cluster.await_ready(SETTLED_WITHIN).await?;
+        Ok(took)
     }
 
     /// The owner of a shard, once it is one whose epoch the ledger gave.
-    pub(crate) async fn owner(&self, shard: u32) -> anyhow::Result<Owner> {
+    pub async fn owner(&self, shard: u32) -> anyhow::Result<Owner> {
         let key = format!("/doseline/{REGION}/shard/{shard}/owner");
         let owner = await_some("an active owner", SETTLED_WITHIN, || async {
             let entry = self.keyspace.get(&key).await.ok().flatten()?;
@@ -142,7 +229,7 @@ impl Town {
     }
 
     /// Which inventory that is.
-    pub(crate) fn inventory(&self, owner: &Owner) -> anyhow::Result<usize> {
+    pub fn inventory(&self, owner: &Owner) -> anyhow::Result<usize> {
         let at = self
             .cluster
             .inventories
@@ -152,18 +239,18 @@ impl Town {
     }
 
     /// A session on the region's ledger.
-    pub(crate) async fn ledger(&self) -> anyhow::Result<Session> {
+    pub async fn ledger(&self) -> anyhow::Result<Session> {
         self.cluster.postgres.session(&database(REGION)).await
     }
 
     /// A permit nobody has used.
-    pub(crate) fn permit(&mut self) -> anyhow::Result<String> {
+    pub fn permit(&mut self) -> anyhow::Result<String> {
         self.permits.pop().context("more permits are needed")
     }
 
     /// Books once on each shard through each gateway: routes are known and sessions open.
     async fn first_booking(&mut self) -> anyhow::Result<()> {
-        for shard in 0..SHARDS {
+        for shard in 0..self.options.shards {
             for at in 0..self.callers.len() {
                 let (permit, request) = (self.permit()?, Uuid::new_v4());
                 let slot = self.slots[shard as usize][0].clone();
@@ -205,9 +292,15 @@ impl Town {
         CampaignAdminServiceClient::new(self.identity_admin()?)
             .apply_campaign(request)
             .await?;
-        let shards = (0..SHARDS).flat_map(|shard| (0..CLINICS).map(move |number| (shard, number)));
-        let clinics = shards
-            .map(|(shard, number)| clinic(shard, number, &dose_day))
+        let Options {
+            shards,
+            clinics,
+            places,
+            ..
+        } = self.options;
+        let all = (0..shards).flat_map(|shard| (0..clinics).map(move |number| (shard, number)));
+        let clinics = all
+            .map(|(shard, number)| clinic(shard, number, &dose_day, places))
             .collect();
         let request = ApplyClinicsRequest {
             region: REGION.to_owned(),
@@ -221,49 +314,44 @@ impl Town {
         Ok(())
     }
 
-    /// The clinic's slot as every gateway shows it.
-    async fn shown_slot(&self, clinic: &str) -> anyhow::Result<String> {
-        let mut shown = String::new();
+    /// All slots by shard, as every gateway shows them.
+    async fn shown_slots(&self) -> anyhow::Result<Vec<Vec<String>>> {
+        let wanted = self.options.shards as usize * self.options.clinics as usize;
+        let mut shown = Vec::new();
         for caller in &self.callers {
-            let name = format!("{clinic} is shown");
-            shown = await_some(&name, SETTLED_WITHIN, || async {
-                let request = ListSlotsRequest {
-                    region: REGION.to_owned(),
-                    clinic: format!("regions/{REGION}/clinics/{clinic}"),
-                    page_size: 1,
-                    ..ListSlotsRequest::default()
-                };
-                let page = AvailabilityServiceClient::new(caller.0.clone())
-                    .list_slots(request)
-                    .await;
-                page.ok()?.into_inner().slots.pop().map(|slot| slot.name)
+            shown = await_some("all slots are shown", SETTLED_WITHIN, || async {
+                let all = caller.slots().await.ok()?;
+                (all.len() == wanted).then_some(all)
             })
             .await?;
         }
-        Ok(shown)
+        let of_shard = |shard: u32| {
+            let prefix = format!("regions/{REGION}/clinics/{}-", 5_000 + shard);
+            let own = shown.iter().filter(|name| name.starts_with(&prefix));
+            own.cloned().collect()
+        };
+        Ok((0..self.options.shards).map(of_shard).collect())
     }
 
-    async fn issue(&self, people: usize) -> anyhow::Result<Vec<String>> {
-        let seed = std::fs::read(
-            self.cluster
-                .folder()
-                .join("development/development_provider.seed"),
-        )?;
+    /// What asks for the permits of the people with these numbers. Good for some minutes.
+    pub fn permit_requests(&self, people: Range<usize>) -> anyhow::Result<Vec<IssuePermitRequest>> {
+        let provider = "development/development_provider.seed";
+        let seed = std::fs::read(self.cluster.folder().join(provider))?;
         let key = SigningKey::from_bytes(&seed.as_slice().try_into()?);
-        let permits = futures::stream::iter(0..people).map(|number| {
-            let mut identity =
-                IdentityServiceClient::new(self.callers[number % self.callers.len()].0.clone());
-            let request = IssuePermitRequest {
-                campaign: CAMPAIGN.to_owned(),
-                region: REGION.to_owned(),
-                assertion: assertion(&key, number),
-            };
-            async move {
-                identity
-                    .issue_permit(request)
-                    .await
-                    .map(|issued| issued.into_inner().permit)
-            }
+        let request = |number| IssuePermitRequest {
+            campaign: CAMPAIGN.to_owned(),
+            region: REGION.to_owned(),
+            assertion: assertion(&key, number),
+        };
+        Ok(people.map(request).collect())
+    }
+
+    /// Permits of the people with these numbers.
+    async fn issue(&self, people: Range<usize>) -> anyhow::Result<Vec<String>> {
+        let requests = self.permit_requests(people)?.into_iter().enumerate();
+        let permits = futures::stream::iter(requests).map(|(at, request)| {
+            let caller = self.callers[at % self.callers.len()].clone();
+            async move { caller.permit(request).await }
         });
         Ok(permits.buffered(ISSUED_AT_ONCE).try_collect().await?)
     }
@@ -272,12 +360,49 @@ impl Town {
 // === impl Caller ===
 
 impl Caller {
-    fn of(addr: &str) -> anyhow::Result<Self> {
+    /// A connection of its own to a gateway.
+    pub fn of(addr: &str) -> anyhow::Result<Self> {
         Ok(Self(InterceptedService::new(channel(addr)?, Development)))
     }
 
+    /// For clients of other services.
+    #[must_use]
+    pub fn service(&self) -> InterceptedService<Channel, Development> {
+        self.0.clone()
+    }
+
+    /// Asks for a permit.
+    pub async fn permit(&self, request: IssuePermitRequest) -> Result<String, Status> {
+        let mut client = IdentityServiceClient::new(self.0.clone());
+        let issued = client.issue_permit(request).await?;
+        Ok(issued.into_inner().permit)
+    }
+
+    /// The names of all slots of the region.
+    async fn slots(&self) -> Result<Vec<String>, Status> {
+        let mut all = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListSlotsRequest {
+                region: REGION.to_owned(),
+                page_size: 500,
+                page_token,
+                ..ListSlotsRequest::default()
+            };
+            let page = AvailabilityServiceClient::new(self.0.clone())
+                .list_slots(request)
+                .await?
+                .into_inner();
+            all.extend(page.slots.into_iter().map(|slot| slot.name));
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
     /// One call, never repeated here.
-    pub(crate) async fn book(
+    pub async fn book(
         &self,
         permit: &str,
         request_id: Uuid,
@@ -298,7 +423,7 @@ impl Caller {
     }
 
     /// One call, never repeated here; answers the claim's version.
-    pub(crate) async fn cancel(
+    pub async fn cancel(
         &self,
         permit: &str,
         claim_version: u64,
@@ -336,7 +461,7 @@ fn clinic_id(shard: u32, number: u32) -> String {
     format!("{}-{number:04}", 5_000 + shard)
 }
 
-fn clinic(shard: u32, number: u32, day: &str) -> ClinicSpec {
+fn clinic(shard: u32, number: u32, day: &str, places: u32) -> ClinicSpec {
     ClinicSpec {
         clinic: clinic_id(shard, number),
         display_name: format!("Clinic {number} of shard {shard}"),
@@ -346,14 +471,14 @@ fn clinic(shard: u32, number: u32, day: &str) -> ClinicSpec {
         shard: Some(shard),
         stock: vec![StockSpec {
             vaccine: VACCINE.to_owned(),
-            received: PLACES,
+            received: places,
         }],
         slots: vec![SlotSpec {
             starts_at: format!("{day}T09:00:00+09:00"),
             day: day.to_owned(),
             vaccine: VACCINE.to_owned(),
             dose: 1,
-            capacity: PLACES,
+            capacity: places,
             closed: false,
         }],
     }
