@@ -16,7 +16,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
-
 /// From one call to the next.
 const EVERY: Duration = Duration::from_millis(10);
 /// What a device gives one call.

@@ -37,11 +37,15 @@ use crate::postgres::Session;
 
 /// The one region.
 pub const REGION: &str = "jeju";
-const CAMPAIGN: &str = "town";
-const COHORT: &str = "fifties";
+/// The one campaign.
+pub const CAMPAIGN: &str = "town";
+/// Its one cohort.
+pub const COHORT: &str = "fifties";
 const VACCINE: &str = "demo-mrna";
 /// Permits asked for at once.
 const ISSUED_AT_ONCE: usize = 64;
+/// What one call may apply.
+const CLINICS_AT_ONCE: usize = 200;
 /// How long a device waits for one answer before it sends the same request again.
 const PATIENCE: Duration = Duration::from_secs(1);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
@@ -299,18 +303,19 @@ impl Town {
             ..
         } = self.options;
         let all = (0..shards).flat_map(|shard| (0..clinics).map(move |number| (shard, number)));
-        let clinics = all
+        let clinics: Vec<_> = all
             .map(|(shard, number)| clinic(shard, number, &dose_day, places))
             .collect();
-        let request = ApplyClinicsRequest {
-            region: REGION.to_owned(),
-            clinics,
-            validate_only: false,
-        };
         let admin = channel(&self.cluster.inventories[0].admin)?;
-        ClinicAdminServiceClient::new(admin)
-            .apply_clinics(request)
-            .await?;
+        let mut admin = ClinicAdminServiceClient::new(admin);
+        for some in clinics.chunks(CLINICS_AT_ONCE) {
+            let request = ApplyClinicsRequest {
+                region: REGION.to_owned(),
+                clinics: some.to_vec(),
+                validate_only: false,
+            };
+            admin.apply_clinics(request).await?;
+        }
         Ok(())
     }
 

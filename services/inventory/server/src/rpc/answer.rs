@@ -115,10 +115,9 @@ pub(super) fn answer(answered: Answered<Call>) -> Answer {
 /// Whether answers of the kind name slots; the others need none to be read.
 pub(super) const fn shows_slots(kind: CallKind) -> bool {
     match kind {
-        CallKind::HoldSlots
-        | CallKind::ConfirmHold
-        | CallKind::Book
-        | CallKind::MoveBooking => true,
+        CallKind::HoldSlots | CallKind::ConfirmHold | CallKind::Book | CallKind::MoveBooking => {
+            true
+        }
         CallKind::ReleaseHold | CallKind::CancelBooking | CallKind::GetBooking => false,
     }
 }

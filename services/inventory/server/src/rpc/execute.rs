@@ -153,13 +153,7 @@ pub(super) struct Change {
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
-fn begin(
-    shared: &Arc<Shared>,
-    one: Parsed,
-    permit: Permit,
-    waited: Duration,
-    replies: &Replies,
-) {
+fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, waited: Duration, replies: &Replies) {
     let names = Arc::new(CallNames {
         region: one.region.clone(),
     });

@@ -315,11 +315,7 @@ pub(super) async fn complete(shared: &Shared, answers: Vec<Answered<Call>>) -> V
             None => None,
         };
         let Some(found) = found else {
-            complete.extend(
-                answers
-                    .iter()
-                    .map(|one| answer::unavailable(one.call.id)),
-            );
+            complete.extend(answers.iter().map(|one| answer::unavailable(one.call.id)));
             continue;
         };
         for one in &mut answers {
