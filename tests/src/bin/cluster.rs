@@ -52,6 +52,10 @@ async fn run(scale: f64) -> anyhow::Result<()> {
     say("killed inventory-0 with SIGKILL")?;
     let status = rush.await_exit(Duration::from_secs(3_600)).await?;
     say(&rush.log()?)?;
+    std::fs::create_dir_all("report")?;
+    let made = folder.path().join("cluster-rush-report/rush.html");
+    std::fs::copy(made, "report/cluster-rush.html").context("the report")?;
+    say("the same report: report/cluster-rush.html")?;
     anyhow::ensure!(status.success(), "the verdict does not hold: {status}");
     drop(cluster);
     folder.close().context("the cluster's folder")
