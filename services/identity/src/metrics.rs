@@ -19,7 +19,7 @@ pub struct OutcomeLabels {
 /// The store's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StoreLabels {
-    /// `stamp`, `place` or `count_open_bucket`.
+    /// The name of the store's method, such as `stamp`.
     pub op: &'static str,
 }
 

@@ -128,15 +128,15 @@ impl Rooms {
             let stored = self.stored(campaign, cohort, began).await?;
             let room = match &stored {
                 None => {
-                    let count = self
+                    let open = self
                         .people
-                        .count_open_bucket(campaign, cohort)
+                        .open_bucket(campaign, cohort, u64::MAX)
                         .await
                         .map_err(unavailable)?;
                     plan::first(
                         &document,
                         cohort,
-                        count.people(),
+                        open.map_or(0, |open| open.people),
                         rand::random(),
                         per_kilosecond,
                     )
