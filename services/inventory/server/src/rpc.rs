@@ -13,7 +13,10 @@ use std::sync::Arc;
 use domain::{Refusal, RegionId};
 use futures::Stream;
 use proto::inventory::inventory_service_server::InventoryService;
-use proto::inventory::{ExecuteRequest, ExecuteResponse, WatchShardsRequest, WatchShardsResponse};
+use proto::inventory::{
+    ExecuteRequest, ExecuteResponse, GetFiguresRequest, GetFiguresResponse, WatchShardsRequest,
+    WatchShardsResponse,
+};
 use proto::status;
 use runtime::{Clock, Tasks};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub use clinic_admin::ClinicAdmin;
 
 use crate::admission::Admission;
+use crate::figures::Figures;
 use crate::internal::InternalKey;
 use crate::lease::Leases;
 use crate::ledger::Ledger;
@@ -45,6 +49,8 @@ pub struct Shared {
     pub owners: Owners,
     /// Whose turn it is.
     pub admission: Admission,
+    /// What the doorkeeper hears.
+    pub figures: Figures,
     /// Who a permit speaks of.
     pub verifier: Verifier,
     /// Proof that a gateway asks.
@@ -91,5 +97,16 @@ impl InventoryService for InventoryRpc {
             return Err(status::refuse(Refusal::RegionNotInCampaign));
         }
         Ok(Response::new(watch::serve(Arc::clone(&self.0), region)))
+    }
+
+    async fn get_figures(
+        &self,
+        request: Request<GetFiguresRequest>,
+    ) -> Result<Response<GetFiguresResponse>, Status> {
+        self.0
+            .internal
+            .check_doorkeeper(&request)
+            .map_err(status::refuse)?;
+        Ok(Response::new(self.0.figures.now()))
     }
 }

@@ -19,6 +19,7 @@ use tonic::service::Routes;
 
 use crate::admission::Admission;
 use crate::config::{Config, RegionSettings, Settings};
+use crate::figures::Figures;
 use crate::internal::InternalKey;
 use crate::lease::Leases;
 use crate::ledger::Ledger;
@@ -94,6 +95,8 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let metrics = Arc::new(Metrics::register(&boot.registry));
     let owners = Owners::default();
     let admission = Admission::new(boot.clock.clone());
+    let served = parts.regions.iter().map(|open| open.region.clone());
+    let figures = Figures::new(served);
     let verifier = Verifier::start(
         &boot.tasks,
         &parts.permit_keys,
@@ -143,6 +146,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             probes: probes.clone(),
             clock: boot.clock.clone(),
             metrics: Arc::clone(&metrics),
+            figures: figures.clone(),
             tasks: boot.tasks.clone(),
         };
         let (manage, mine) = (region::run(manager, boot.drain.clone()), managing.clone());
@@ -167,6 +171,13 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         );
         boot.tasks
             .spawn("remember_rooms", OnExit::StopProcess, remember);
+        let sums = figures.clone().follow(
+            region.clone(),
+            owners.clone(),
+            (boot.clock.clone(), boot.tasks.clone()),
+            over.clone(),
+        );
+        boot.tasks.spawn("follow_figures", OnExit::Log, sums);
         admin.insert(region.clone(), (Arc::clone(&ledger), shards));
         access.insert(region, RegionAccess { ledger, leases });
     }
@@ -183,6 +194,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         regions: access,
         owners,
         admission,
+        figures,
         verifier,
         internal: InternalKey::new(&parts.internal_key, parts.certificates),
         clock: boot.clock.clone(),
@@ -317,10 +329,11 @@ async fn open_regions(settings: &Settings) -> anyhow::Result<Vec<OpenRegion>> {
 
 /// The methods whose calls are counted by name.
 #[must_use]
-pub fn methods() -> [&'static str; 3] {
+pub fn methods() -> [&'static str; 4] {
     [
         "doseline.inventory.v1.InventoryService/Execute",
         "doseline.inventory.v1.InventoryService/WatchShards",
+        "doseline.inventory.v1.InventoryService/GetFigures",
         "doseline.admin.v1.ClinicAdminService/ApplyClinics",
     ]
 }

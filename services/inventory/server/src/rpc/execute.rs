@@ -182,13 +182,11 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, replies: &Replies) {
                 | CallKind::GetBooking => Action::Book { slots, booking },
             };
             match shared.admission.check(&permit) {
-                Ok(()) => decide(
-                    shared,
-                    change(mutation, permit),
-                    Some(clinic),
-                    action,
-                    replies,
-                ),
+                Ok(()) => {
+                    shared.figures.came(&permit);
+                    let change = change(mutation, permit);
+                    decide(shared, change, Some(clinic), action, replies);
+                }
                 // An earlier try may be recorded only if doors that were open have been closed again.
                 Err(why @ (Refusal::RoomPaused | Refusal::RoomEnded)) => {
                     side::replay_or_refuse(shared, change(mutation, permit), why, replies);
