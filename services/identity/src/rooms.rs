@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use domain::campaign::Campaign;
-use domain::room::{Phase, Room};
+use domain::room::{BucketDocument, Bytes32, Phase, Room, bucket_key, room_key};
 use domain::{CampaignId, CohortId, Refusal, Timestamp};
 use proto::status::Refused;
 use runtime::keyspace::{Entry, Keyspace, Txn};
@@ -21,8 +21,6 @@ use crate::people::{self, People};
 
 pub mod plan;
 
-/// Below this prefix every room has one key.
-pub const PREFIX: &str = "/doseline/room/";
 /// Beside each room: when the write of its document began. Not under the rooms' prefix, whose readers expect rooms.
 const WRITTEN_PREFIX: &str = "/doseline/room-written/";
 
@@ -126,20 +124,19 @@ impl Rooms {
         for _ in 0..CONFLICTS_MAX {
             let began = self.clock.wall();
             let stored = self.stored(campaign, cohort, began).await?;
+            let mut bucket = None;
             let room = match &stored {
                 None => {
-                    let open = self
+                    let count = self
                         .people
-                        .open_bucket(campaign, cohort, u64::MAX)
+                        .count_open_bucket(campaign, cohort)
                         .await
                         .map_err(unavailable)?;
-                    plan::first(
-                        &document,
-                        cohort,
-                        open.map_or(0, |open| open.people),
-                        rand::random(),
-                        per_kilosecond,
-                    )
+                    let people = count.people();
+                    let seed = rand::random();
+                    let room = plan::first(&document, cohort, people, seed, per_kilosecond);
+                    bucket = Some(plan::bucket_zero(&room, &count.regions));
+                    room
                 }
                 Some(Stored { room, .. }) if room.phase == Phase::Ended => {
                     return Err(Refusal::RoomEnded.into());
@@ -151,8 +148,9 @@ impl Rooms {
                     ..
                 }) => plan::reopened(room, text, &document.regions, per_kilosecond, *followed),
             };
-            if self.write(stored.as_ref(), &room, began).await? {
-                return Ok(written(&room));
+            let answer = written(&room);
+            if self.write(stored.as_ref(), room, bucket, began).await? {
+                return Ok(answer);
             }
         }
         Err(Refusal::Unavailable.into())
@@ -181,8 +179,9 @@ impl Rooms {
                 return Ok(written(&stored.room));
             }
             let room = plan::paused(&stored.room, &stored.text, reason, stored.followed);
-            if self.write(Some(&stored), &room, began).await? {
-                return Ok(written(&room));
+            let answer = written(&room);
+            if self.write(Some(&stored), room, None, began).await? {
+                return Ok(answer);
             }
         }
         Err(Refusal::Unavailable.into())
@@ -213,7 +212,7 @@ impl Rooms {
         // The room first: if it is replaced in between, the write will conflict whatever the second read says.
         let entry = self
             .keyspace
-            .get(&format!("{PREFIX}{campaign}/{cohort}"))
+            .get(&room_key(campaign, cohort))
             .await
             .map_err(fault)?;
         let Some(entry) = entry else { return Ok(None) };
@@ -248,7 +247,8 @@ impl Rooms {
     async fn write(
         &self,
         old: Option<&Stored>,
-        room: &Room,
+        mut room: Room,
+        bucket: Option<BucketDocument>,
         began: Timestamp,
     ) -> Result<bool, Refused> {
         let signer = self
@@ -256,8 +256,14 @@ impl Rooms {
             .current()
             .signer(began)
             .ok_or(Refusal::Unavailable)?;
+        let bucket = bucket.map(|bucket| {
+            let text = bucket.sign(&signer);
+            room.last_bucket_hash = Some(Bytes32::sha256(&text));
+            let (campaign, cohort) = (&bucket.campaign, &bucket.cohort);
+            (bucket_key(campaign, cohort, bucket.id), text)
+        });
         let (campaign, cohort) = (&room.campaign, &room.cohort);
-        let key = format!("{PREFIX}{campaign}/{cohort}");
+        let key = room_key(campaign, cohort);
         let began = Began {
             version: room.version,
             began_micros: began.as_micros(),
@@ -267,9 +273,12 @@ impl Rooms {
             Some(old) => Txn::new().expect_revision(&key, old.entry.mod_revision),
             None => Txn::new().expect_absent(&key),
         };
-        let txn = txn
+        let mut txn = txn
             .put(&key, room.sign(&signer))
             .put(format!("{WRITTEN_PREFIX}{campaign}/{cohort}"), began);
+        if let Some((key, text)) = bucket {
+            txn = txn.expect_absent(&key).put(&key, text);
+        }
         let committed = self.keyspace.commit(txn).await.map_err(fault)?.committed();
         if committed {
             tracing::info!(
@@ -282,14 +291,9 @@ impl Rooms {
 }
 
 fn written(room: &Room) -> Written {
-    let people = room
-        .buckets
-        .iter()
-        .find(|bucket| bucket.id == 0)
-        .map_or(0, |bucket| bucket.size);
     Written {
         version: room.version,
-        people,
+        people: room.draw.n0.unwrap_or(0),
     }
 }
 

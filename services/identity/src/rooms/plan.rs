@@ -3,13 +3,13 @@
 //! Invariant: a new plan never lies behind what readers of the old one can have computed, and draw and bucket 0 are
 //! taken over unchanged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::campaign::Campaign;
-use domain::room::{Bucket, Frontier, Phase, Room};
+use domain::room::wait::{Promise, Reason};
+use domain::room::{BucketDocument, Bytes32, Draw, Frontier, Phase, Room};
 use domain::{CohortId, RegionId};
-use sha2::{Digest as _, Sha256};
 
 /// Until the doorkeeper renews plans, one write must carry a whole opening day.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,17 +34,38 @@ pub fn first(
         campaign: campaign.campaign.clone(),
         cohort: cohort.clone(),
         version: 1,
-        prev_hash: String::new(),
+        prev_hash: None,
         phase: Phase::Open,
-        final_seed: hex::encode(final_seed),
+        draw: Draw {
+            n0: Some(size),
+            final_seed: Some(Bytes32(final_seed)),
+            ..Draw::default()
+        },
         last_closed_bucket: Some(0),
-        buckets: vec![Bucket {
-            id: 0,
-            before: 0,
-            size,
-        }],
+        last_bucket_hash: None,
         regions: regions.collect(),
         reason: String::new(),
+    }
+}
+
+/// Bucket 0 of a room, everybody counted; whoever has no region of their own stands for the smallest one.
+#[must_use]
+pub fn bucket_zero(room: &Room, counted: &BTreeMap<RegionId, u64>) -> BucketDocument {
+    let mut regions = counted.clone();
+    let size = everybody(room);
+    let missing = size.saturating_sub(regions.values().sum());
+    if let (true, Some(region)) = (missing > 0, room.regions.keys().next()) {
+        *regions.entry(region.clone()).or_default() += missing;
+    }
+    BucketDocument {
+        campaign: room.campaign.clone(),
+        cohort: room.cohort.clone(),
+        id: 0,
+        before: 0,
+        size,
+        regions,
+        list_root: None,
+        prev_hash: None,
     }
 }
 
@@ -109,24 +130,20 @@ fn line(from: u64, to: u64, per_kilosecond: u64) -> Frontier {
         per_kilosecond,
         ttl_ms,
         f_end: to.max(f0),
+        promise: Promise::default().next(per_kilosecond, Reason::Slowed, 0),
+        ..Frontier::default()
     }
 }
 
 fn everybody(room: &Room) -> u64 {
-    room.buckets
-        .iter()
-        .map(|bucket| bucket.before.saturating_add(bucket.size))
-        .max()
-        .unwrap_or(1)
+    room.draw.n0.unwrap_or(1)
 }
 
 fn successor(old: &Room, old_text: &str, phase: Phase, reason: String) -> Room {
     Room {
-        version: old.version + 1,
-        prev_hash: hex::encode(Sha256::digest(old_text.as_bytes())),
         phase,
         reason,
-        ..old.clone()
+        ..old.successor(old_text)
     }
 }
 
@@ -164,14 +181,9 @@ mod tests {
             (line.f0, line.f_end, line.after(Duration::ZERO)),
             (1_000, 1_000, 1_000)
         );
-        assert_eq!(
-            room.buckets,
-            [Bucket {
-                id: 0,
-                before: 0,
-                size: 1_000
-            }]
-        );
+        let bucket = bucket_zero(&room, &[(seoul(), 600)].into());
+        assert_eq!((bucket.before, bucket.size), (0, 1_000));
+        assert_eq!(bucket.regions.values().sum::<u64>(), 1_000);
         assert_eq!(
             opened(0, 0).regions[&seoul()].f0,
             1,
@@ -241,10 +253,10 @@ mod tests {
             "the pause does not count"
         );
         assert_eq!((again.version, again.reason.as_str()), (3, ""));
-        assert_eq!(again.prev_hash, hex::encode(Sha256::digest(b"v2")));
+        assert_eq!(again.prev_hash, Some(Bytes32::sha256("v2")));
         assert_eq!(
-            (&again.final_seed, &again.buckets),
-            (&room.final_seed, &room.buckets)
+            (&again.draw, again.last_closed_bucket),
+            (&room.draw, room.last_closed_bucket)
         );
     }
 

@@ -9,13 +9,16 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use domain::campaign::{BookingRules, Campaign};
 use domain::permit::Permit;
-use domain::room::{self, Phase, Room, Seen};
+use domain::room::{BucketDocument, Phase, Rejected, Room, Seen};
 use domain::{CampaignId, CohortId, Refusal, RegionId};
 use runtime::Clock;
 use runtime::keyspace::{Entry, Keyspace, Mirror};
 use runtime::trusted_keys::TrustedKeysFile;
 
 use crate::ledger::RoomSeen;
+
+/// Part of every bucket's key and of no room's.
+const BUCKETS: &str = "/bucket/";
 
 type RoomKey = (CampaignId, CohortId);
 
@@ -77,9 +80,12 @@ impl Admission {
             let (document, text) = newest.map_or((document, room.document.clone()), |view| {
                 (view.seen.room().clone(), view.document.clone())
             });
+            let buckets = known
+                .map(|view| view.seen.buckets().clone())
+                .unwrap_or_default();
             let view = RoomView {
                 // What a line reached since it was stored is not known; it starts again from what was stored.
-                seen: Seen::new(stopped(document), highest),
+                seen: Seen::new(stopped(document), highest).with_buckets(buckets),
                 document: text,
                 received: self.clock.monotonic(),
             };
@@ -103,8 +109,13 @@ impl Admission {
 
     fn take(&self, rooms: &Mirror, campaigns: &Mirror, keys: &TrustedKeysFile) {
         let mut state = State::clone(&self.state.load());
-        for entry in rooms.snapshot().values() {
+        let rooms = rooms.snapshot();
+        for entry in rooms.values().filter(|entry| !entry.key.contains(BUCKETS)) {
             self.take_room(&mut state, entry, keys);
+        }
+        // After all rooms: a bucket is believed once its room calls it closed.
+        for entry in rooms.values().filter(|entry| entry.key.contains(BUCKETS)) {
+            take_bucket(&mut state, entry, keys);
         }
         for entry in campaigns.snapshot().values() {
             match serde_json::from_slice::<Campaign>(&entry.value) {
@@ -164,7 +175,8 @@ impl Admission {
             // After a restart the stored copy has the same version, stopped: follow the line again.
             Some(view) if room.version == view.seen.room().version => {
                 if *view.seen.room() != room {
-                    view.seen = Seen::new(room, view.seen.highest().clone());
+                    let buckets = view.seen.buckets().clone();
+                    view.seen = Seen::new(room, view.seen.highest().clone()).with_buckets(buckets);
                     view.received = now;
                 }
             }
@@ -195,8 +207,7 @@ impl Admission {
             .clock
             .monotonic()
             .saturating_duration_since(view.received);
-        let frontier = view.seen.frontier(&permit.region, elapsed);
-        room::admitted(view.seen.room(), &permit.place, frontier)
+        view.seen.admitted(&permit.place, &permit.region, elapsed)
     }
 
     /// Whether the cohort's time for changes is over (cancelling is always allowed).
@@ -233,6 +244,36 @@ impl Admission {
             }
         });
         rooms.collect()
+    }
+}
+
+/// Takes a closed bucket. Those of one room come in the order of their ids: keys have a fixed width.
+fn take_bucket(state: &mut State, entry: &Entry, keys: &TrustedKeysFile) {
+    let known = entry
+        .key
+        .rsplit_once('/')
+        .and_then(|(_, id)| id.parse::<u32>().ok());
+    let Some(id) = known else { return };
+    let text = String::from_utf8_lossy(&entry.value);
+    let unknown = |view: &&mut RoomView| {
+        let (campaign, cohort) = (&view.seen.room().campaign, &view.seen.room().cohort);
+        let mine = domain::room::bucket_key(campaign, cohort, id) == entry.key;
+        mine && view.seen.buckets().get(id).is_none()
+    };
+    let Some(view) = state.rooms.values_mut().find(unknown) else {
+        return;
+    };
+    let (bucket, hash) = match BucketDocument::verify(&keys.current(), &text) {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::warn!(key = entry.key, %error, "a bucket was not believed");
+            return;
+        }
+    };
+    match view.seen.learn_bucket(&bucket, hash) {
+        // Its room document is still on the way; the next change offers it again.
+        Ok(()) | Err(Rejected::BucketOpen) => {}
+        Err(error) => tracing::error!(key = entry.key, %error, "a bucket was refused"),
     }
 }
 
