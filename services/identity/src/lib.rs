@@ -8,6 +8,7 @@ pub mod caller;
 pub mod campaigns;
 pub mod config;
 pub mod development;
+pub mod doorkeeper;
 pub mod eligibility;
 pub mod issue;
 pub mod keys;

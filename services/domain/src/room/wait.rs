@@ -18,6 +18,8 @@ pub const POLL_MIN: Duration = Duration::from_secs(1);
 pub const POLLS_A_WAIT: u32 = 3;
 /// While nothing moves nobody asks more often than this.
 const STANDING_MIN: Duration = Duration::from_secs(10);
+/// Where nothing is left, those in front still ask this often: places that come back shall find them.
+const EXHAUSTED_MIN: Duration = Duration::from_secs(5);
 /// Nothing will come any more.
 const ENDED: Duration = Duration::from_secs(600);
 /// The range told, around the time by the promised speed, in percent.
@@ -267,6 +269,10 @@ impl<'a> View<'a> {
         match self.phase {
             Phase::Open | Phase::Exhausted if speed > 0 && self.line.state == RegionState::Open => {
                 jittered(third().max(POLL_MIN), who.own, now)
+            }
+            Phase::Open | Phase::Exhausted if speed > 0 => {
+                let whole = time_for(position, speed);
+                jittered(whole.max(EXHAUSTED_MIN), who.own, now)
             }
             Phase::Open | Phase::Exhausted | Phase::Paused => self.spread(who, STANDING_MIN, now),
             Phase::Lobby | Phase::Frozen => self.spread(who, POLL_MIN, now),

@@ -1,0 +1,3 @@
+//! The doorkeeper: moves the rooms' frontiers.
+
+pub mod steer;
