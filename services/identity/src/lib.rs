@@ -19,6 +19,7 @@ pub mod person;
 pub mod rooms;
 pub mod rpc;
 pub mod server;
+pub mod tickets;
 pub mod workers;
 
 pub use config::{Config, Raw};

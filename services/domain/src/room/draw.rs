@@ -275,6 +275,18 @@ impl Chain {
         }
     }
 
+    /// The campaign.
+    #[must_use]
+    pub fn campaign(&self) -> &CampaignId {
+        &self.campaign
+    }
+
+    /// The cohort.
+    #[must_use]
+    pub fn cohort(&self) -> &CohortId {
+        &self.cohort
+    }
+
     /// What the steps so far have fixed: goes into the room's document as it is.
     #[must_use]
     pub fn draw(&self) -> &Draw {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use domain::crowd::{self, REGISTERS};
+use domain::headcount::{self, REGISTERS};
 use domain::permit::Permit;
 use domain::{CampaignId, CohortId, Epoch, RegionId, ShardId, SlotId, Timestamp, VaccineId};
 use proto::inventory as pb;
@@ -20,6 +20,9 @@ use crate::owner::{OwnerHandle, Owners, SlotLine, Update};
 
 /// How often sums are made anew: slots that have begun drop out this much later at most.
 const SUM_EVERY: Duration = Duration::from_secs(5);
+/// The first class of commit times ends here; 20 classes reach beyond a minute.
+const COMMIT_UNIT_US: u64 = 128;
+const COMMIT_TIMES: usize = 20;
 /// How often owners are looked for when nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,7 @@ struct Region {
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     commits: AtomicU64,
-    commit_us: AtomicU64,
+    commit_times: [AtomicU64; COMMIT_TIMES],
     ops: AtomicU64,
     failures: AtomicU64,
     queued: AtomicI64,
@@ -87,9 +90,10 @@ struct Line {
 
 impl Load {
     pub(crate) fn committed(&self, ops: usize, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let units = u64::try_from(took.as_micros()).unwrap_or(u64::MAX) / COMMIT_UNIT_US;
+        let at = usize::try_from(u64::BITS - units.leading_zeros()).unwrap_or(0);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.commit_us.fetch_add(us, Ordering::Relaxed);
+        self.commit_times[at.min(COMMIT_TIMES - 1)].fetch_add(1, Ordering::Relaxed);
         self.ops.fetch_add(ops as u64, Ordering::Relaxed);
     }
 
@@ -149,7 +153,7 @@ impl Figures {
             permit.campaign.clone(),
             permit.cohort.clone(),
         );
-        let (index, rank) = crowd::mark(&permit.place.ticket);
+        let (index, rank) = headcount::mark(&permit.place.ticket);
         let registers = self.crowd(key);
         // Most people only meet a register that is high enough already.
         if registers[index].load(Ordering::Relaxed) < rank {
@@ -192,7 +196,7 @@ impl Figures {
             pb::RegionFigures {
                 region: id.to_string(),
                 commits: count(&load.commits),
-                commit_us: count(&load.commit_us),
+                commit_times: load.commit_times.iter().map(count).collect(),
                 ops: count(&load.ops),
                 failures: count(&load.failures),
                 queue_depth: u64::try_from(load.queued.load(Ordering::Relaxed)).unwrap_or(0),

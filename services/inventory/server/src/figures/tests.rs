@@ -1,6 +1,6 @@
 //! Sums and crowds, without owners.
 
-use domain::crowd::Crowd;
+use domain::headcount::Headcount;
 use domain::place::{DrawTicket, Place};
 use domain::{PersonId, Serial, SlotState};
 
@@ -59,12 +59,18 @@ fn load_is_added_up_and_an_owner_that_ends_leaves_no_queue() {
     one.queue(5);
     two.queue(9);
     one.queue(3);
-    one.region.committed(7, Duration::from_millis(2));
-    two.region.committed(1, Duration::from_millis(3));
+    one.region.committed(7, Duration::from_micros(127));
+    two.region.committed(1, Duration::from_micros(300));
+    two.region.committed(1, Duration::from_secs(900));
     two.region.failed();
     drop(two);
     let now = figures.now().regions.remove(0);
-    assert_eq!((now.commits, now.commit_us, now.ops), (2, 5_000, 8));
+    assert_eq!((now.commits, now.ops), (3, 9));
+    let classes: Vec<_> = (0..)
+        .zip(&now.commit_times)
+        .filter(|(_, n)| **n > 0)
+        .collect();
+    assert_eq!(classes, [(0, &1), (2, &1), (19, &1)]);
     assert_eq!((now.failures, now.queue_depth), (1, 3));
 }
 
@@ -96,7 +102,7 @@ fn people_of_a_room_are_counted_once_by_region() {
         };
         (
             room.cohort.as_str(),
-            Crowd::from_registers(&room.arrived)
+            Headcount::from_registers(&room.arrived)
                 .expect("a sketch")
                 .people(),
         )

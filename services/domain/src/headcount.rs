@@ -12,9 +12,9 @@ pub const REGISTERS: usize = 1 << INDEX_BITS;
 /// The highest rank: the other bits are all zero.
 const RANK_MAX: u8 = 64 - 14 + 1;
 
-/// A sketch of a crowd.
+/// Different people, counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crowd {
+pub struct Headcount {
     registers: Vec<u8>,
 }
 
@@ -29,7 +29,7 @@ pub fn mark(ticket: &DrawTicket) -> (usize, u8) {
     (index, u8::try_from(zeros + 1).unwrap_or(RANK_MAX))
 }
 
-impl Default for Crowd {
+impl Default for Headcount {
     fn default() -> Self {
         Self {
             registers: vec![0; REGISTERS],
@@ -37,7 +37,7 @@ impl Default for Crowd {
     }
 }
 
-impl Crowd {
+impl Headcount {
     /// A sketch from another process; `None` if it is none.
     #[must_use]
     pub fn from_registers(registers: &[u8]) -> Option<Self> {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_crowd_is_counted_within_four_sigmas_from_nobody_to_many() {
-        let mut crowd = Crowd::default();
+        let mut crowd = Headcount::default();
         assert_eq!(crowd.people(), 0);
         for person in 0..150_000u32 {
             crowd.note(&ticket(person));
@@ -145,18 +145,21 @@ mod tests {
     fn who_comes_again_or_elsewhere_is_counted_once() {
         let (mut here, mut there, mut both) = Default::default();
         for person in 0..3_000 {
-            Crowd::note(&mut here, &ticket(person));
-            Crowd::note(&mut there, &ticket(person + 1_000));
-            Crowd::note(&mut there, &ticket(person + 1_000));
+            Headcount::note(&mut here, &ticket(person));
+            Headcount::note(&mut there, &ticket(person + 1_000));
+            Headcount::note(&mut there, &ticket(person + 1_000));
         }
         for person in 0..4_000 {
-            Crowd::note(&mut both, &ticket(person));
+            Headcount::note(&mut both, &ticket(person));
         }
         here.merge(&there);
         assert_eq!(here, both);
-        assert_eq!(Crowd::from_registers(&here.registers), Some(here.clone()));
-        assert_eq!(Crowd::from_registers(&here.registers[1..]), None);
-        assert_eq!(Crowd::from_registers(&[99; REGISTERS]), None);
+        assert_eq!(
+            Headcount::from_registers(&here.registers),
+            Some(here.clone())
+        );
+        assert_eq!(Headcount::from_registers(&here.registers[1..]), None);
+        assert_eq!(Headcount::from_registers(&[99; REGISTERS]), None);
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! The doorkeeper, in one process.
