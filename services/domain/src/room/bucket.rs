@@ -31,8 +31,7 @@ pub struct BucketDocument {
     pub size: u64,
     /// People in this one by the region of their permit at closing; adds up to `size`.
     pub regions: BTreeMap<RegionId, u64>,
-    /// Root of the sorted list of this bucket's draw tickets, where one is published; bucket 0 always has one after a
-    /// draw.
+    /// Root of the sorted list of this bucket's draw tickets, where one is published (bucket 0's is also in FREEZE).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_root: Option<Bytes32>,
     /// SHA-256 over the signed text of the bucket before; none for bucket 0.

@@ -287,6 +287,12 @@ impl Chain {
         &self.cohort
     }
 
+    /// Whether this is the draw of that room.
+    #[must_use]
+    pub fn is_of(&self, campaign: &CampaignId, cohort: &CohortId) -> bool {
+        self.campaign == *campaign && self.cohort == *cohort
+    }
+
     /// What the steps so far have fixed: goes into the room's document as it is.
     #[must_use]
     pub fn draw(&self) -> &Draw {

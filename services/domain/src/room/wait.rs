@@ -283,8 +283,11 @@ impl<'a> View<'a> {
                     return spread;
                 };
                 // The order is known: who stands in front is there when the doors open, the others as if they were open.
-                let then = opens_at.since(now) + third().max(POLL_MIN);
-                jittered(then, who.own, now).max(opens_at.since(now).min(spread))
+                let until = opens_at.since(now);
+                if spread < until {
+                    return spread;
+                }
+                until + jittered(third().max(POLL_MIN), who.own, now)
             }
             Phase::Ended => jittered(ENDED, who.own, now),
         }
