@@ -186,14 +186,8 @@ impl Campaign {
         if self.permit_ttl_secs <= self.rules.hold_ttl_secs {
             wrong("permit_ttl_secs".into(), "must exceed rules.hold_ttl_secs");
         }
-        if !(1..=600).contains(&self.room.bucket_seconds) {
-            wrong("room.bucket_seconds".into(), "must be 1 to 600");
-        }
-        if !(1..=1_000_000).contains(&self.room.bucket_size) {
-            wrong("room.bucket_size".into(), "must be 1 to 1000000");
-        }
-        if !(1..=10_000_000).contains(&self.room.polls_per_second) {
-            wrong("room.polls_per_second".into(), "must be 1 to 10000000");
+        for (field, problem) in self.room.violations() {
+            wrong(format!("room.{field}"), problem);
         }
         for (index, cohort) in self.cohorts.iter().enumerate() {
             let path = format!("cohorts[{index}]");
@@ -220,6 +214,21 @@ impl Campaign {
             }
         }
         found
+    }
+}
+
+impl RoomRules {
+    fn violations(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let seconds = !(1..=600).contains(&self.bucket_seconds);
+        let size = !(1..=1_000_000).contains(&self.bucket_size);
+        let polls = !(1..=10_000_000).contains(&self.polls_per_second);
+        let all = [
+            (seconds, "bucket_seconds", "must be 1 to 600"),
+            (size, "bucket_size", "must be 1 to 1000000"),
+            (polls, "polls_per_second", "must be 1 to 10000000"),
+        ];
+        let wrong = all.into_iter().filter(|(wrong, _, _)| *wrong);
+        wrong.map(|(_, field, problem)| (field, problem))
     }
 }
 

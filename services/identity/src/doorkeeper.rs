@@ -102,8 +102,9 @@ pub async fn run(candidate: Candidate, parts: Arc<Parts>, drain: Drain) {
         }
         over.cancel();
         parts.metrics.elected(false);
+        // Also where it was lost: whatever is left of it would keep us out ourselves.
+        elect::resign(&keyspace, &office).await;
         if drain.is_draining() {
-            elect::resign(&keyspace, &office).await;
             return;
         }
         tracing::warn!(owner.id = %instance, "no longer the doorkeeper");

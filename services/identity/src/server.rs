@@ -8,6 +8,7 @@ use proto::admin::campaign_admin_service_server::CampaignAdminServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
 use proto::room::room_service_server::RoomServiceServer;
 use runtime::keyspace::{Keyspace, Session};
+use runtime::reload::Reloading;
 use runtime::secret::Secret;
 use runtime::transport::{ClientTls, Listener, Server, ServerTls};
 use runtime::{Boot, OnExit};
@@ -97,7 +98,7 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     permit_keys.watch("watch_permit_signing_keys", &boot.tasks, &boot.drain);
     let room_keys = SigningKeys::follow(&parts.room_keys_dir, now).context("room keys")?;
     room_keys.watch("watch_room_signing_keys", &boot.tasks, &boot.drain);
-    let verifier = Arc::new(verifier(parts.assertions, boot)?);
+    let verifier = Arc::new(verifier(parts.assertions.clone(), boot)?);
     let workers =
         Workers::start(parts.worker_threads, &boot.tasks).context("threads for permits")?;
 
@@ -125,54 +126,13 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         parts.keyspace.clone(),
         parts.session.clone(),
         parts.instance.clone(),
-        parts.advertise,
+        parts.advertise.clone(),
         boot.drain.clone(),
     );
     boot.tasks
         .spawn("identity_member", OnExit::StopProcess, register);
 
-    let clock = boot.clock.clone();
-    let (history, versions) = History::new();
-    let keep = history::keep(Arc::clone(&parts.people), versions, boot.drain.clone());
-    boot.tasks.spawn("keep_history", OnExit::Log, keep);
-    let publisher = Publisher::new(parts.keyspace.clone(), room_keys, clock.clone(), history);
-    let rooms = Rooms::new(
-        parts.keyspace.clone(),
-        publisher.clone(),
-        Arc::clone(&parts.people),
-        parts.doorkeeper.ttl,
-        clock.clone(),
-        parts.metrics.clone(),
-    );
-    let inventories = Inventories::new(
-        parts.keyspace.clone(),
-        parts.services,
-        &parts.internal_key,
-        clock.clone(),
-    )
-    .context("the internal key")?;
-    let keeping = doorkeeper::Parts {
-        publisher,
-        operators: rooms.clone(),
-        people: Arc::clone(&parts.people),
-        campaigns: campaigns.clone(),
-        rooms: parts.keyspace.mirror(publish::PREFIX),
-        controls: parts.keyspace.mirror(control::PREFIX),
-        gathered: inventories.gathered().clone(),
-        settings: parts.doorkeeper,
-        clock: clock.clone(),
-        metrics: parts.metrics.clone(),
-    };
-    let candidate = doorkeeper::Candidate {
-        instance: parts.instance,
-        keyspace: parts.keyspace.clone(),
-        session: parts.session,
-        inventories,
-        tasks: boot.tasks.clone(),
-    };
-    let doorkeeping = doorkeeper::run(candidate, Arc::new(keeping), boot.drain.clone());
-    boot.tasks
-        .spawn("doorkeeper", OnExit::StopProcess, doorkeeping);
+    let rooms = start_doorkeeper(&parts, room_keys, &campaigns, boot)?;
     let issuer = Issuer {
         campaigns,
         verifier,
@@ -180,7 +140,7 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         people: Arc::clone(&parts.people),
         keys: permit_keys,
         workers,
-        clock,
+        clock: boot.clock.clone(),
         metrics: parts.metrics,
     };
     let callers = Callers::new(&parts.internal_key, parts.gateway_certificates);
@@ -202,6 +162,58 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         records,
         admin,
     })
+}
+
+/// Starts what keeps rooms, and returns what operators do with them.
+fn start_doorkeeper(
+    parts: &Parts,
+    room_keys: Reloading<SigningKeys>,
+    campaigns: &Campaigns,
+    boot: &Boot,
+) -> anyhow::Result<Rooms> {
+    let clock = boot.clock.clone();
+    let (history, versions) = History::new();
+    let keep = history::keep(Arc::clone(&parts.people), versions, boot.drain.clone());
+    boot.tasks.spawn("keep_history", OnExit::Log, keep);
+    let publisher = Publisher::new(parts.keyspace.clone(), room_keys, clock.clone(), history);
+    let rooms = Rooms::new(
+        parts.keyspace.clone(),
+        publisher.clone(),
+        Arc::clone(&parts.people),
+        parts.doorkeeper.ttl,
+        clock.clone(),
+        parts.metrics.clone(),
+    );
+    let inventories = Inventories::new(
+        parts.keyspace.clone(),
+        parts.services.clone(),
+        &parts.internal_key,
+        clock.clone(),
+    )
+    .context("the internal key")?;
+    let keeping = doorkeeper::Parts {
+        publisher,
+        operators: rooms.clone(),
+        people: Arc::clone(&parts.people),
+        campaigns: campaigns.clone(),
+        rooms: parts.keyspace.mirror(publish::PREFIX),
+        controls: parts.keyspace.mirror(control::PREFIX),
+        gathered: inventories.gathered().clone(),
+        settings: parts.doorkeeper,
+        clock,
+        metrics: parts.metrics.clone(),
+    };
+    let candidate = doorkeeper::Candidate {
+        instance: parts.instance.clone(),
+        keyspace: parts.keyspace.clone(),
+        session: parts.session.clone(),
+        inventories,
+        tasks: boot.tasks.clone(),
+    };
+    let doorkeeping = doorkeeper::run(candidate, Arc::new(keeping), boot.drain.clone());
+    boot.tasks
+        .spawn("doorkeeper", OnExit::StopProcess, doorkeeping);
+    Ok(rooms)
 }
 
 /// The role alone, in cluster mode.

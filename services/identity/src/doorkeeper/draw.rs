@@ -178,21 +178,8 @@ impl Ceremony {
                 commit(Bytes32::sha256(kept.map_err(unavailable)?.0))
             }
             Ask::Freeze => {
-                let freeze = |list_root, n0, regions| {
-                    Body::Freeze(Freeze {
-                        list_root,
-                        n0,
-                        regions,
-                    })
-                };
-                // Before the bucket is closed: that can never be taken back.
-                let nobody = freeze(Bytes32::ZERO, 0, BTreeMap::new());
-                chain.next(at, nobody).map_err(refused)?;
-                let closed = self.people.close_bucket(campaign, cohort, 0).await;
-                let closed = closed.map_err(unavailable)?.ok_or(Refusal::Unavailable)?;
-                let root = list_root(&*self.people, campaign, cohort, &closed).await?;
-                let body = freeze(root, closed.size(), closed.regions.clone());
-                return Ok((body, Some((closed, root))));
+                let (body, closed) = self.freeze(chain, at).await?;
+                return Ok((body, Some(closed)));
             }
             Ask::Reveal => {
                 let seed = self.people.seed(campaign, cohort).await;
@@ -226,6 +213,31 @@ impl Ceremony {
             }
         };
         Ok((body, None))
+    }
+
+    /// Closes bucket 0.
+    async fn freeze(
+        &self,
+        chain: &Chain,
+        at: Timestamp,
+    ) -> Result<(Body, (ClosedBucket, Bytes32)), Refused> {
+        let (campaign, cohort) = (chain.campaign(), chain.cohort());
+        // First without effect: a closed bucket can never be opened again.
+        let nobody = Freeze {
+            list_root: Bytes32::ZERO,
+            n0: 0,
+            regions: BTreeMap::new(),
+        };
+        chain.next(at, Body::Freeze(nobody)).map_err(refused)?;
+        let closed = self.people.close_bucket(campaign, cohort, 0).await;
+        let closed = closed.map_err(unavailable)?.ok_or(Refusal::Unavailable)?;
+        let root = list_root(&*self.people, campaign, cohort, &closed).await?;
+        let freeze = Freeze {
+            list_root: root,
+            n0: closed.size(),
+            regions: closed.regions.clone(),
+        };
+        Ok((Body::Freeze(freeze), (closed, root)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What inventories show, gathered from all of them: the only thing that makes a line faster.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -146,14 +146,15 @@ impl Inventories {
             let addrs: std::collections::BTreeSet<String> = members.collect();
             channels.retain(|addr, _| addrs.contains(addr));
             for addr in addrs {
-                if !channels.contains_key(&addr) {
-                    match connect(&addr, self.tls.clone(), &ClientSettings::default()) {
-                        Ok(channel) => drop(channels.insert(addr, channel)),
-                        Err(error) => tracing::warn!(
-                            error = fields::chain(&error),
-                            "an inventory announced an address that is none"
-                        ),
-                    }
+                let Entry::Vacant(new) = channels.entry(addr) else {
+                    continue;
+                };
+                match connect(new.key(), self.tls.clone(), &ClientSettings::default()) {
+                    Ok(channel) => drop(new.insert(channel)),
+                    Err(error) => tracing::warn!(
+                        error = fields::chain(&error),
+                        "an inventory announced an address that is none"
+                    ),
                 }
             }
             let asks = channels

@@ -126,7 +126,7 @@ mod tests {
                 assert!(again.regions[&seoul()].f_end >= again.regions[&seoul()].f0);
             }
         }
-        let mut unknown = open(0, 1, 1_000);
+        let mut unknown = open(0, 1_000, 1_000);
         let old = unknown.clone();
         halt(&mut unknown, &old, None);
         assert!(unknown.regions[&seoul()].f0 >= 10, "to the end of its time");
