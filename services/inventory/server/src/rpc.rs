@@ -29,6 +29,7 @@ use crate::figures::Figures;
 use crate::internal::InternalKey;
 use crate::lease::Leases;
 use crate::ledger::Ledger;
+use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::permits::Verifier;
 
@@ -51,6 +52,8 @@ pub struct Shared {
     pub admission: Admission,
     /// What the doorkeeper hears.
     pub figures: Figures,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Who a permit speaks of.
     pub verifier: Verifier,
     /// Proof that a gateway asks.

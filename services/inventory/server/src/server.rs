@@ -94,7 +94,8 @@ pub struct Inventory {
 pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let metrics = Arc::new(Metrics::register(&boot.registry));
     let owners = Owners::default();
-    let admission = Admission::new(boot.clock.clone());
+    let admission = Admission::new(boot.clock.clone(), metrics.refused_documents.clone());
+    let rooms = parts.keyspace.mirror("/doseline/room/");
     let served = parts.regions.iter().map(|open| open.region.clone());
     let figures = Figures::new(served);
     let verifier = Verifier::start(
@@ -128,7 +129,11 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             .rooms()
             .await
             .with_context(|| format!("rooms of {region}"))?;
-        admission.restore(&region, &stored, &parts.room_keys);
+        let buckets = ledger
+            .buckets()
+            .await
+            .with_context(|| format!("buckets of {region}"))?;
+        admission.restore(&region, (&stored, &buckets), &parts.room_keys);
         let leases = Leases::new(
             parts.keyspace.clone(),
             parts.session.clone(),
@@ -167,6 +172,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             region.clone(),
             Arc::clone(&ledger),
             admission.clone(),
+            rooms.clone(),
             boot.drain.clone(),
         );
         boot.tasks
@@ -182,9 +188,10 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         access.insert(region, RegionAccess { ledger, leases });
     }
     drop(managing);
+    let campaigns = parts.keyspace.mirror("/doseline/campaign/");
     let follow = admission
         .clone()
-        .follow(parts.keyspace.clone(), parts.room_keys.clone());
+        .follow(rooms, campaigns, parts.room_keys.clone());
     let drain = boot.drain.clone();
     boot.tasks
         .spawn("follow_rooms", OnExit::StopProcess, async move {
@@ -195,6 +202,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         owners,
         admission,
         figures,
+        metrics,
         verifier,
         internal: InternalKey::new(&parts.internal_key, parts.certificates),
         clock: boot.clock.clone(),

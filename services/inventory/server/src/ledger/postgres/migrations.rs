@@ -13,7 +13,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Any number nobody else uses: processes that start together migrate one after the other.
 const LOCK: i64 = 0x646F_7365_6C69_6E65;
 
-const VERSIONS: [(&str, &str); 4] = [
+const VERSIONS: [(&str, &str); 5] = [
     (
         "V1__ledger",
         include_str!("../../../migrations/postgres/0001_ledger.sql"),
@@ -29,6 +29,10 @@ const VERSIONS: [(&str, &str); 4] = [
     (
         "V4__supply",
         include_str!("../../../migrations/postgres/0004_supply.sql"),
+    ),
+    (
+        "V5__buckets",
+        include_str!("../../../migrations/postgres/0005_buckets.sql"),
     ),
 ];
 
