@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "WatchAvailabilityResponse",
     ];
     encoded_server(&out, &descriptors, "availability", &lists)?;
-    encoded_server(&out, &descriptors, "room", &["GetRoomResponse"])?;
+    let rooms = ["GetRoomResponse", "WatchRoomResponse"];
+    encoded_server(&out, &descriptors, "room", &rooms)?;
     Ok(())
 }
 

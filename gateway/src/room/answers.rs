@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::Refusal;
 use domain::permit::{Permit, Unusable};
 use domain::place::Place;
-use domain::room::{Phase, Room, admitted};
+use domain::room::{Phase, Seen, admitted};
 use proto::room::GetPlaceResponse;
 use proto::status::Refused;
 
@@ -39,21 +39,22 @@ impl Rooms {
         }
         let view = self.of(&permit).ok_or(Refusal::CampaignUnknown)?;
         let frontier = self.frontier(&view, &permit.region);
-        Ok(place(view.seen.room(), &permit, frontier, poll_before_open))
+        Ok(place(&view.seen, &permit, frontier, poll_before_open))
     }
 }
 
 fn place(
-    room: &Room,
+    seen: &Seen,
     permit: &Permit,
     frontier: Option<u64>,
     before_open: Duration,
 ) -> GetPlaceResponse {
-    let is_in = admitted(room, &permit.place, frontier).is_ok();
+    let room = seen.room();
+    let is_in = admitted(room.phase, seen.ordinal(&permit.place), frontier).is_ok();
     let ahead = if is_in {
         0
     } else {
-        ahead(room, &permit.place, frontier.unwrap_or(0))
+        ahead(seen, &permit.place, frontier.unwrap_or(0))
     };
     let rate = room
         .regions
@@ -77,23 +78,13 @@ fn place(
 }
 
 /// People before this one who are not admitted yet; for an open bucket, those of all closed ones.
-fn ahead(room: &Room, place: &Place, frontier: u64) -> u64 {
-    let closed = room
-        .buckets
-        .iter()
-        .map(|bucket| bucket.before + bucket.size)
-        .max()
-        .unwrap_or(0);
-    let until = match room.ordinal(place) {
+fn ahead(seen: &Seen, place: &Place, frontier: u64) -> u64 {
+    let closed = seen.room().last_closed_bucket;
+    let until = match seen.ordinal(place) {
         Some(ordinal) => ordinal,
         // In a closed bucket before the draw nobody is before anybody.
-        None if room
-            .last_closed_bucket
-            .is_some_and(|last| place.bucket <= last) =>
-        {
-            0
-        }
-        None => closed,
+        None if closed.is_some_and(|last| place.bucket <= last) => 0,
+        None => seen.buckets().people(),
     };
     until.saturating_sub(frontier)
 }
@@ -131,34 +122,40 @@ fn spread(wait: Duration, percent: u32, place: &Place) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use domain::place::DrawTicket;
-    use domain::room::{Bucket, Frontier};
+    use domain::room::{BucketDocument, Bytes32, Frontier, Room};
 
     use super::*;
 
-    fn room(phase: Phase, per_kilosecond: u64) -> Room {
+    fn room(phase: Phase, per_kilosecond: u64) -> Seen {
         let line = Frontier {
             f0: 100,
             per_kilosecond,
             ttl_ms: 10_000,
             f_end: 1_000_000,
+            ..Frontier::default()
         };
-        Room {
-            campaign: "c".parse().expect("slug"),
-            cohort: "h".parse().expect("slug"),
-            version: 9,
-            prev_hash: String::new(),
-            phase,
-            final_seed: "11".repeat(32),
-            last_closed_bucket: Some(0),
-            buckets: vec![Bucket {
-                id: 0,
-                before: 0,
-                size: 1_000_000,
-            }],
-            regions: [("seoul".parse().expect("slug"), line)].into(),
-            reason: String::new(),
-        }
+        let mut room = Room::lobby("c".parse().expect("slug"), "h".parse().expect("slug"), []);
+        room.version = 9;
+        room.phase = phase;
+        room.draw.final_seed = Some(Bytes32([0x11; 32]));
+        room.last_closed_bucket = Some(0);
+        room.regions.insert("seoul".parse().expect("slug"), line);
+        let bucket = BucketDocument {
+            campaign: room.campaign.clone(),
+            cohort: room.cohort.clone(),
+            id: 0,
+            before: 0,
+            size: 1_000_000,
+            regions: [("seoul".parse().expect("slug"), 1_000_000)].into(),
+            list_root: None,
+            prev_hash: None,
+        };
+        let mut seen = Seen::new(room, BTreeMap::new());
+        seen.learn_bucket(&bucket, Bytes32::ZERO).expect("fits");
+        seen
     }
 
     fn permit(bucket: u32, ticket: u128) -> Permit {

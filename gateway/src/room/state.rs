@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use domain::permit::Permit;
-use domain::room::{Room, Seen, admitted};
+use domain::room::{BucketDocument, Rejected, Room, Seen};
 use domain::{RegionId, Timestamp};
 use proto::convert::timestamp;
 use proto::encoded::Encoded;
@@ -48,6 +48,18 @@ pub(super) struct RoomView {
 struct Answer {
     encoded: Encoded,
     at: Instant,
+}
+
+impl RoomView {
+    fn copy(&self) -> Self {
+        Self {
+            seen: self.seen.clone(),
+            document: self.document.clone(),
+            revision: self.revision,
+            received: self.received,
+            answer: ArcSwapOption::new(self.answer.load_full()),
+        }
+    }
 }
 
 impl Rooms {
@@ -98,8 +110,9 @@ impl Rooms {
             return false;
         };
         self.of(&permit).is_some_and(|room| {
-            let frontier = self.frontier(&room, &permit.region);
-            admitted(room.seen.room(), &permit.place, frontier).is_ok()
+            let followed = self.followed(&room);
+            let answer = room.seen.admitted(&permit.place, &permit.region, followed);
+            answer.is_ok()
         })
     }
 
@@ -116,12 +129,12 @@ impl Rooms {
 
     /// The frontier of a region now.
     pub(super) fn frontier(&self, room: &RoomView, region: &RegionId) -> Option<u64> {
-        let followed = self
-            .0
-            .clock
-            .monotonic()
-            .saturating_duration_since(room.received);
-        room.seen.frontier(region, followed)
+        room.seen.frontier(region, self.followed(room))
+    }
+
+    fn followed(&self, room: &RoomView) -> Duration {
+        let now = self.0.clock.monotonic();
+        now.saturating_duration_since(room.received)
     }
 
     pub(super) fn permit(&self, text: &str) -> Result<Permit, domain::permit::Unusable> {
@@ -147,33 +160,56 @@ impl Rooms {
             }
             let id = request_of(campaign, cohort);
             let known = before.get(&id);
-            if known.is_some_and(|known| known.revision >= entry.mod_revision) {
-                continue;
-            }
-            if let Some(view) = self.read(entry, &id, known, now) {
+            let newer = known.is_none_or(|known| known.revision < entry.mod_revision);
+            let mut view = match known {
+                Some(known) if !newer => known.copy(),
+                known => match self.read(entry, &id, known.map(Arc::as_ref), now) {
+                    Some(view) => view,
+                    None => continue,
+                },
+            };
+            if self.learn(&mut view, entries) || newer {
                 after.insert(id, Arc::new(view));
             }
         }
         self.0.rooms.store(Arc::new(after));
     }
 
+    /// Takes the closed buckets of a room that are not known yet; says whether there were any.
+    fn learn(&self, view: &mut RoomView, entries: &BTreeMap<String, Entry>) -> bool {
+        let before = view.seen.buckets().len();
+        let (campaign, cohort) = (&view.seen.room().campaign, &view.seen.room().cohort);
+        let prefix = format!("{PREFIX}{campaign}/{cohort}/bucket/");
+        // Ids have a fixed width, so that what is known need not be looked at again.
+        let from = format!("{prefix}{before:010}");
+        for (key, entry) in entries
+            .range(from..)
+            .take_while(|(key, _)| key.starts_with(&prefix))
+        {
+            let text = String::from_utf8_lossy(&entry.value);
+            let why = match BucketDocument::verify(&self.0.room_keys.current(), &text) {
+                Ok((bucket, hash)) => match view.seen.learn_bucket(&bucket, hash) {
+                    Ok(()) => continue,
+                    // Its room document is still on the way.
+                    Err(Rejected::BucketOpen) => break,
+                    Err(why) => why.to_string(),
+                },
+                Err(why) => why.to_string(),
+            };
+            reject(key, &why);
+            break;
+        }
+        view.seen.buckets().len() > before
+    }
+
     fn read(
         &self,
         entry: &Entry,
         id: &GetRoomRequest,
-        known: Option<&Arc<RoomView>>,
+        known: Option<&RoomView>,
         now: Instant,
     ) -> Option<RoomView> {
-        let rejected = |why: &str| {
-            if let Some(suppressed) = REJECTED.pass() {
-                tracing::error!(
-                    key = entry.key,
-                    error = why,
-                    suppressed,
-                    "a room's document is not believed"
-                );
-            }
-        };
+        let rejected = |why: &str| reject(&entry.key, why);
         let text = std::str::from_utf8(&entry.value)
             .map_err(|_| rejected("not UTF-8"))
             .ok()?;
@@ -202,6 +238,17 @@ impl Rooms {
             received: now,
             answer: ArcSwapOption::default(),
         })
+    }
+}
+
+fn reject(key: &str, why: &str) {
+    if let Some(suppressed) = REJECTED.pass() {
+        tracing::error!(
+            key,
+            error = why,
+            suppressed,
+            "a room's document is not believed"
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::paseto::SigningKeyWithId;
 use domain::permit::Permit;
 use domain::place::{DrawTicket, Place};
-use domain::room::{Bucket, Frontier, Phase, Room};
+use domain::room::{BucketDocument, Bytes32, Frontier, Phase, Room, bucket_key};
 use domain::{PersonId, Refusal, Serial};
 use ed25519_dalek::SigningKey;
 use gateway::callers::Callers;
@@ -166,23 +166,31 @@ impl Setup {
             per_kilosecond: 0,
             ttl_ms: 0,
             f_end: frontier,
+            ..Frontier::default()
         };
-        let room = Room {
-            campaign: "kr".parse().expect("slug"),
-            cohort: "fifties".parse().expect("slug"),
-            version,
-            prev_hash: String::new(),
-            phase,
-            final_seed: "11".repeat(32),
-            last_closed_bucket: Some(0),
-            buckets: vec![Bucket {
-                id: 0,
-                before: 0,
-                size: 1_000,
-            }],
-            regions: [("seoul".parse().expect("slug"), line)].into(),
-            reason: String::new(),
+        let (campaign, cohort) = (
+            "kr".parse().expect("slug"),
+            "fifties".parse().expect("slug"),
+        );
+        let mut room = Room::lobby(campaign, cohort, []);
+        room.version = version;
+        room.phase = phase;
+        room.draw.final_seed = Some(Bytes32([0x11; 32]));
+        room.last_closed_bucket = Some(0);
+        room.regions.insert("seoul".parse().expect("slug"), line);
+        let bucket = BucketDocument {
+            campaign: room.campaign.clone(),
+            cohort: room.cohort.clone(),
+            id: 0,
+            before: 0,
+            size: 1_000,
+            regions: [("seoul".parse().expect("slug"), 1_000)].into(),
+            list_root: None,
+            prev_hash: None,
         };
+        // Before the room, so that whoever sees the room served knows its bucket.
+        let key = bucket_key(&room.campaign, &room.cohort, 0);
+        self.put(key, bucket.sign(&self.key)).await;
         let document = room.sign(&self.key);
         self.put("/doseline/room/kr/fifties".to_owned(), document.clone())
             .await;

@@ -24,6 +24,68 @@ pub struct Cohort {
     pub opens_at: jiff::Timestamp,
     /// From this date in the campaign's zone on, permits are issued to the cohort.
     pub permits_from: Date,
+    /// When the doorkeeper takes the steps of the draw by itself; without it operators take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<DrawSchedule>,
+}
+
+/// When the steps of a draw are taken. The public value itself is entered by an operator; the doors open at `opens_at`
+/// or as soon after it as the value is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawSchedule {
+    /// The rules are published.
+    pub commit_at: jiff::Timestamp,
+    /// The list is closed.
+    pub freeze_at: jiff::Timestamp,
+    /// The seed is published.
+    pub reveal_at: jiff::Timestamp,
+    /// After it the seed would be 32 zero bytes.
+    pub reveal_by: jiff::Timestamp,
+    /// The public value that will be used.
+    pub beacon: ScheduledBeacon,
+    /// The one to be used if the first never comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<ScheduledBeacon>,
+}
+
+/// A public value to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduledBeacon {
+    /// Who publishes it.
+    pub source: String,
+    /// Exactly which value.
+    pub round: String,
+    /// When it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<jiff::Timestamp>,
+}
+
+/// How rooms are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomRules {
+    /// Who comes after the doors opened waits at most so long until the order among those who came with them is drawn,
+    /// in seconds; 1 to 600.
+    pub bucket_seconds: u32,
+    /// A bucket closes earlier when it has so many people; 1 to 1,000,000.
+    pub bucket_size: u32,
+    /// How many polls all gateways together may see before the doors open and while nothing moves, per second.
+    pub polls_per_second: u64,
+    /// People expected, until they are counted.
+    pub expected_people: u64,
+}
+
+impl Default for RoomRules {
+    fn default() -> Self {
+        Self {
+            bucket_seconds: 30,
+            bucket_size: 10_000,
+            polls_per_second: 20_000,
+            expected_people: 100_000,
+        }
+    }
 }
 
 /// How far apart the two doses of one booking must be, in days at the clinic.
@@ -69,6 +131,9 @@ pub struct Campaign {
     pub last_appointment: Date,
     /// How long a permit is good for, in seconds; 60 to 86,400.
     pub permit_ttl_secs: u32,
+    /// How its rooms are run.
+    #[serde(default)]
+    pub room: RoomRules,
 }
 
 /// One thing wrong with a campaign document.
@@ -121,8 +186,18 @@ impl Campaign {
         if self.permit_ttl_secs <= self.rules.hold_ttl_secs {
             wrong("permit_ttl_secs".into(), "must exceed rules.hold_ttl_secs");
         }
+        for (field, problem) in self.room.violations() {
+            wrong(format!("room.{field}"), problem);
+        }
         for (index, cohort) in self.cohorts.iter().enumerate() {
             let path = format!("cohorts[{index}]");
+            if let Some((field, problem)) = cohort
+                .draw
+                .as_ref()
+                .and_then(|it| it.violation(cohort.opens_at))
+            {
+                wrong(format!("{path}.draw.{field}"), problem);
+            }
             if cohort.born_from > cohort.born_to {
                 wrong(format!("{path}.born_from"), "must not be after born_to");
             }
@@ -139,6 +214,48 @@ impl Campaign {
             }
         }
         found
+    }
+}
+
+impl RoomRules {
+    fn violations(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let seconds = !(1..=600).contains(&self.bucket_seconds);
+        let size = !(1..=1_000_000).contains(&self.bucket_size);
+        let polls = !(1..=10_000_000).contains(&self.polls_per_second);
+        let all = [
+            (seconds, "bucket_seconds", "must be 1 to 600"),
+            (size, "bucket_size", "must be 1 to 1000000"),
+            (polls, "polls_per_second", "must be 1 to 10000000"),
+        ];
+        let wrong = all.into_iter().filter(|(wrong, _, _)| *wrong);
+        wrong.map(|(_, field, problem)| (field, problem))
+    }
+}
+
+impl DrawSchedule {
+    /// The first thing wrong with it, for doors that open at `opens_at`.
+    fn violation(&self, opens_at: jiff::Timestamp) -> Option<(&'static str, &'static str)> {
+        let published = |beacon: &ScheduledBeacon| beacon.published_at;
+        let first = published(&self.beacon);
+        let second = self.second.as_ref().and_then(published);
+        if self.freeze_at <= self.commit_at {
+            Some(("freeze_at", "must be after commit_at"))
+        } else if self.reveal_at < self.freeze_at {
+            Some(("reveal_at", "must not be before freeze_at"))
+        } else if self.reveal_by <= self.reveal_at {
+            Some(("reveal_by", "must be after reveal_at"))
+        } else if first.is_some_and(|at| at <= self.reveal_by) {
+            Some(("beacon.published_at", "must be after reveal_by"))
+        } else if second.is_some_and(|at| at <= first.unwrap_or(self.reveal_by)) {
+            Some((
+                "second.published_at",
+                "must be after reveal_by and the first beacon",
+            ))
+        } else if opens_at <= first.unwrap_or(self.reveal_by) {
+            Some(("beacon.published_at", "must be before opens_at"))
+        } else {
+            None
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod booking_code;
 pub mod campaign;
 pub mod command;
+pub mod headcount;
 pub mod ids;
 pub mod name;
 pub mod paseto;

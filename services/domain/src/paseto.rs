@@ -125,6 +125,13 @@ impl TrustedKeys {
         self.keys.keys().map(String::as_str)
     }
 
+    /// The keys with their ids, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, [u8; 32])> {
+        self.keys
+            .iter()
+            .map(|(kid, key)| (kid.as_str(), key.to_bytes()))
+    }
+
     /// The message of a text that a trusted key signed for `purpose`.
     pub fn verify(&self, text: &str, purpose: &str) -> Result<Vec<u8>, Untrusted> {
         let parsed = self.parse(text, purpose)?;

@@ -35,13 +35,34 @@ pub fn draw_ticket(campaign_key: &[u8], person: &crate::ids::PersonId) -> DrawTi
     DrawTicket(out)
 }
 
-/// `r = u64be(HMAC-SHA256(final_seed, u32be(bucket) || ticket)[0..8])`.
-#[must_use]
-pub fn draw(final_seed: &[u8; 32], place: &Place) -> u64 {
-    let mac = hmac_sha256(final_seed, &[&place.bucket.to_be_bytes(), &place.ticket.0]);
-    let mut first = [0u8; 8];
-    first.copy_from_slice(&mac[..8]);
-    u64::from_be_bytes(first)
+/// The final seed, prepared for drawing: half the work of a draw is the same for everybody.
+#[derive(Clone)]
+pub struct DrawKey(Hmac<Sha256>);
+
+impl fmt::Debug for DrawKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DrawKey")
+    }
+}
+
+impl DrawKey {
+    /// From a final seed.
+    #[must_use]
+    pub fn new(final_seed: &[u8; 32]) -> Self {
+        Self(keyed(final_seed))
+    }
+
+    /// `r = u64be(HMAC-SHA256(final_seed, u32be(bucket) || ticket)[0..8])`.
+    #[must_use]
+    pub fn draw(&self, place: &Place) -> u64 {
+        let mut mac = self.0.clone();
+        mac.update(&place.bucket.to_be_bytes());
+        mac.update(&place.ticket.0);
+        let mac: [u8; 32] = mac.finalize().into_bytes().into();
+        let mut first = [0u8; 8];
+        first.copy_from_slice(&mac[..8]);
+        u64::from_be_bytes(first)
+    }
 }
 
 /// `C + floor(n * r / 2^64)` in 128 bits: the place in line of drawn number `r` in a bucket of `size` after `before`.
@@ -52,12 +73,16 @@ pub fn ordinal(before: u64, size: u64, r: u64) -> u64 {
     before.saturating_add(u64::try_from(within).unwrap_or(u64::MAX))
 }
 
-pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = keyed(key);
     for part in parts {
         mac.update(part);
     }
     mac.finalize().into_bytes().into()
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
 #[cfg(test)]
@@ -75,14 +100,14 @@ mod tests {
 
     #[test]
     fn the_draw_spreads_people_evenly() {
-        let seed = [7u8; 32];
+        let key = DrawKey::new(&[7u8; 32]);
         let mut tenths = [0u32; 10];
         for person in 0u128..20_000 {
             let place = Place {
                 bucket: 0,
                 ticket: DrawTicket(person.to_be_bytes()),
             };
-            tenths[usize::try_from(ordinal(0, 10, draw(&seed, &place))).expect("below ten")] += 1;
+            tenths[usize::try_from(ordinal(0, 10, key.draw(&place))).expect("below ten")] += 1;
         }
         // 2,000 expected a tenth; 6 sigma is about 255.
         assert!(

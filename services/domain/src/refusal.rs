@@ -109,6 +109,8 @@ refusals! {
         "New holds and bookings are paused. Ask again after the time given; the place is kept.";
     RoomEnded = "ROOM_ENDED", Precondition,
         "The cohort's booking time has ended.";
+    DrawStepRefused = "DRAW_STEP_REFUSED", Precondition,
+        "The draw's step cannot be taken now; the details say why. Steps are commit, freeze, reveal, beacon and doors.";
     ClinicUnknown = "CLINIC_UNKNOWN", NotFound,
         "There is no such clinic in this region.";
     SlotUnknown = "SLOT_UNKNOWN", NotFound,

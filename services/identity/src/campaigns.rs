@@ -75,6 +75,12 @@ impl Campaigns {
         self.current.load().get(campaign).map(Arc::clone)
     }
 
+    /// All campaigns in force.
+    #[must_use]
+    pub fn all(&self) -> Arc<BTreeMap<CampaignId, Arc<InForce>>> {
+        self.current.load_full()
+    }
+
     /// Keeps the campaigns current until the process drains.
     pub async fn follow(self, mut mirror: Mirror, drain: Drain) {
         loop {

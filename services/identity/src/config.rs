@@ -10,10 +10,11 @@ use runtime::boot::HasProcess;
 use runtime::config::{HumanDuration, Problems, Process, RawConfig, RawProcess};
 use runtime::keyspace::{EtcdConfig, RawEtcd};
 use runtime::secret::{Secret, SecretFile};
-use runtime::transport::{RawServer, ServerSettings};
+use runtime::transport::{ClientTlsFiles, RawClientTls, RawServer, ServerSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::development;
+use crate::doorkeeper;
 use crate::people::postgres;
 use crate::person::Blinding;
 
@@ -61,6 +62,28 @@ pub struct RawIdentity {
     pub worker_threads: usize,
     /// Whose assertions are believed.
     pub providers: Vec<RawProvider>,
+    /// How inventories are reached for figures.
+    pub services: RawClientTls,
+    /// How rooms are steered.
+    pub doorkeeper: RawDoorkeeper,
+}
+
+/// The section `identity.doorkeeper`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawDoorkeeper {
+    /// People a second, in all regions together, to begin with; above 0.
+    pub start_per_second: f64,
+    /// Never more people a second, whatever the back end shows and operators set.
+    pub ceiling_per_second: f64,
+    /// The part of the admitted who come, before it was measured; 0.05 to 1.
+    pub presence: f64,
+    /// Commits slower than this are trouble.
+    pub latency_max: HumanDuration,
+    /// More ops waiting in a region than this are trouble.
+    pub queued_max: u64,
+    /// How long a plan may be followed without a newer one; 2 s to 60 s. Longer than a doorkeeper needs to be replaced.
+    pub plan_ttl: HumanDuration,
 }
 
 /// The section `identity.people`.
@@ -125,6 +148,10 @@ pub struct Settings {
     pub assertions: Assertions,
     /// Threads that verify and sign.
     pub worker_threads: usize,
+    /// How inventories are reached.
+    pub services: Option<ClientTlsFiles>,
+    /// How rooms are steered.
+    pub doorkeeper: doorkeeper::settings::Settings,
 }
 
 /// Whom assertions are made for and by.
@@ -159,7 +186,44 @@ impl Default for RawIdentity {
             assertion_max_age: HumanDuration::from_secs(600),
             worker_threads: 2,
             providers: Vec::new(),
+            services: RawClientTls::default(),
+            doorkeeper: RawDoorkeeper::default(),
         }
+    }
+}
+
+impl Default for RawDoorkeeper {
+    fn default() -> Self {
+        Self {
+            start_per_second: 50.0,
+            ceiling_per_second: 5_000.0,
+            presence: 0.9,
+            latency_max: HumanDuration::from_millis(500),
+            queued_max: 2_000,
+            plan_ttl: HumanDuration::from_secs(10),
+        }
+    }
+}
+
+impl RawConfig for RawDoorkeeper {
+    type Config = doorkeeper::settings::Settings;
+
+    fn validate(self, problems: &mut Problems) -> Option<Self::Config> {
+        let start = problems.within("start_per_second", self.start_per_second, 0.1..=1e6);
+        let ceiling = problems.within("ceiling_per_second", self.ceiling_per_second, 0.1..=1e6);
+        let presence = problems.within("presence", self.presence, 0.05..=1.0);
+        let secs = HumanDuration::from_secs;
+        let ttl = problems.within("plan_ttl", self.plan_ttl, secs(2)..=secs(60));
+        let bounds = HumanDuration::from_millis(1)..=secs(60);
+        let latency_max = problems.within("latency_max", self.latency_max, bounds);
+        Some(doorkeeper::settings::Settings {
+            start_per_second: start,
+            ceiling_per_second: ceiling,
+            presence,
+            latency_max: latency_max.get(),
+            queued_max: self.queued_max,
+            ttl: ttl.get(),
+        })
     }
 }
 
@@ -230,6 +294,9 @@ impl RawConfig for RawIdentity {
         );
         problems.check(!self.audience.is_empty(), "audience", "must not be empty");
         let worker_threads = problems.within("worker_threads", self.worker_threads, 1..=64);
+        let services = problems.section("services", |problems| self.services.validate(problems));
+        let doorkeeper =
+            problems.section("doorkeeper", |problems| self.doorkeeper.validate(problems));
         let assertions = Assertions {
             audience: self.audience,
             max_age: max_age.get(),
@@ -247,6 +314,8 @@ impl RawConfig for RawIdentity {
             people: people?,
             assertions,
             worker_threads,
+            services: services?,
+            doorkeeper: doorkeeper?,
         })
     }
 }

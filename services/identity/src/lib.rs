@@ -8,6 +8,7 @@ pub mod caller;
 pub mod campaigns;
 pub mod config;
 pub mod development;
+pub mod doorkeeper;
 pub mod eligibility;
 pub mod issue;
 pub mod keys;
@@ -18,6 +19,7 @@ pub mod person;
 pub mod rooms;
 pub mod rpc;
 pub mod server;
+pub mod tickets;
 pub mod workers;
 
 pub use config::{Config, Raw};

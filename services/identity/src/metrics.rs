@@ -1,13 +1,18 @@
 //! What identity measures. Labels come from closed sets; nothing here says anything about a person.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use domain::Refusal;
+use domain::{Refusal, RegionId};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use runtime::metrics::Registry;
+
+use crate::doorkeeper::steer::Basis;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -19,7 +24,7 @@ pub struct OutcomeLabels {
 /// The store's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StoreLabels {
-    /// `stamp`, `place` or `count_open_bucket`.
+    /// The name of the store's method, such as `stamp`.
     pub op: &'static str,
 }
 
@@ -32,8 +37,25 @@ pub struct Metrics {
     pub group_size: Histogram,
     /// How long the people store took.
     pub store_seconds: Family<StoreLabels, Histogram>,
-    /// Room documents written, by outcome.
+    /// What operators did with rooms, by outcome.
     pub rooms_written: Family<OutcomeLabels, Counter>,
+    /// 1 where the doorkeeper is.
+    pub doorkeeper: Gauge,
+    /// Versions of rooms that this process wrote as the doorkeeper.
+    pub room_versions: Counter,
+    /// Late buckets closed.
+    pub buckets_closed: Counter,
+    /// People wanted a second, by region, as last steered.
+    pub wanted: Family<RegionLabels, Gauge<f64, AtomicU64>>,
+    /// The part of admitted people who come, by region, as last measured.
+    pub presence: Family<RegionLabels, Gauge<f64, AtomicU64>>,
+}
+
+/// A region.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RegionLabels {
+    /// Its id.
+    pub region: String,
 }
 
 // === impl Metrics ===
@@ -61,8 +83,33 @@ impl Metrics {
             );
             all.register(
                 "identity_rooms_written",
-                "Openings and pauses of rooms, by outcome",
+                "Steps of draws, openings and pauses by operators and schedules, by outcome",
                 metrics.rooms_written.clone(),
+            );
+            all.register(
+                "identity_doorkeeper",
+                "1 where the doorkeeper is",
+                metrics.doorkeeper.clone(),
+            );
+            all.register(
+                "identity_room_versions",
+                "Versions of rooms written by the doorkeeper",
+                metrics.room_versions.clone(),
+            );
+            all.register(
+                "identity_buckets_closed",
+                "Buckets of late comers closed by the doorkeeper",
+                metrics.buckets_closed.clone(),
+            );
+            all.register(
+                "identity_people_wanted_per_second",
+                "People the doorkeeper wants to come per second, by region",
+                metrics.wanted.clone(),
+            );
+            all.register(
+                "identity_presence_ratio",
+                "Part of the admitted people who come, as the doorkeeper measures it, by region",
+                metrics.presence.clone(),
             );
         });
         metrics
@@ -78,6 +125,11 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
             }),
             rooms_written: Family::default(),
+            doorkeeper: Gauge::default(),
+            room_versions: Counter::default(),
+            buckets_closed: Counter::default(),
+            wanted: Family::default(),
+            presence: Family::default(),
         }
     }
 
@@ -87,6 +139,25 @@ impl Metrics {
 
     pub(crate) fn room(&self, outcome: Result<(), Refusal>) {
         self.rooms_written.get_or_create(&labels(outcome)).inc();
+    }
+
+    pub(crate) fn elected(&self, elected: bool) {
+        self.doorkeeper.set(i64::from(elected));
+    }
+
+    pub(crate) fn room_written(&self, closed: bool) {
+        self.room_versions.inc();
+        self.buckets_closed.inc_by(u64::from(closed));
+    }
+
+    pub(crate) fn steered(&self, basis: &BTreeMap<RegionId, Basis>) {
+        for (region, basis) in basis {
+            let labels = RegionLabels {
+                region: region.to_string(),
+            };
+            self.wanted.get_or_create(&labels).set(basis.wanted);
+            self.presence.get_or_create(&labels).set(basis.presence);
+        }
     }
 
     pub(crate) fn store(&self, op: &'static str, took: Duration) {

@@ -3,20 +3,21 @@
 //! Invariant: a place is answered only after it is durable, and whoever asks again gets the same one. Two real
 //! backends, one contract suite over both. Neither knows a name or a birth date: people are keyed hashes here.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use domain::place::{DrawTicket, Place};
 use domain::{CallingSystem, CampaignId, CohortId, PersonId, RegionId, Serial};
 
+mod buckets;
 mod group;
 pub mod postgres;
 pub mod sqlite;
 
+pub use buckets::{ClosedBucket, DrawSeed, KeptDocument, OpenBucket};
+
 /// The cause of a fault, kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can go wrong around the store. Stamping and counting may always be repeated: they are idempotent.
+/// What can go wrong around the store. Everything may always be repeated: all of it is idempotent.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// More is waiting than can be written in time; nothing was written.
@@ -61,25 +62,6 @@ pub struct Placed {
     pub place: Place,
 }
 
-/// How many people are in a room's open bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BucketCount {
-    /// The bucket.
-    pub id: u32,
-    /// People by region.
-    pub regions: BTreeMap<RegionId, u64>,
-}
-
-// === impl BucketCount ===
-
-impl BucketCount {
-    /// People in all regions together.
-    #[must_use]
-    pub fn people(&self) -> u64 {
-        self.regions.values().sum()
-    }
-}
-
 /// A store of people. Cheap to share; every method may be called at any time.
 #[async_trait]
 pub trait People: Send + Sync {
@@ -90,12 +72,73 @@ pub trait People: Send + Sync {
     async fn place(&self, campaign: &CampaignId, person: PersonId)
     -> Result<Option<Placed>, Fault>;
 
-    /// Counts the open bucket of a room. Nobody whose place was answered before is missing from it.
-    async fn count_open_bucket(
+    /// Closes the bucket `id` of a room and opens the next, or says how it was closed before: repeating is always
+    /// right. Nobody whose place was answered is missing from it, and nobody comes into it any more. `None` = it has
+    /// not been opened yet.
+    async fn close_bucket(
         &self,
         campaign: &CampaignId,
         cohort: &CohortId,
-    ) -> Result<BucketCount, Fault>;
+        id: u32,
+    ) -> Result<Option<ClosedBucket>, Fault>;
+
+    /// The room's open bucket, its people counted up to `count_up_to`; holds nobody up. `None` = nobody has asked for
+    /// a place yet.
+    async fn open_bucket(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        count_up_to: u64,
+    ) -> Result<Option<OpenBucket>, Fault>;
+
+    /// Closed buckets from `from` on, by id, at most `limit`.
+    async fn closed_buckets(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<ClosedBucket>, Fault>;
+
+    /// The draw tickets of a bucket, sorted. Final once the bucket is closed.
+    async fn tickets(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        bucket: u32,
+    ) -> Result<Vec<DrawTicket>, Fault>;
+
+    /// Keeps the seed of the room's draw, unless there is one: the one that is kept is returned.
+    async fn keep_seed(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        seed: DrawSeed,
+    ) -> Result<DrawSeed, Fault>;
+
+    /// The seed of the room's draw.
+    async fn seed(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Option<DrawSeed>, Fault>;
+
+    /// Keeps versions of a room's document; one that is kept already stays as it is.
+    async fn keep_documents(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        documents: &[KeptDocument],
+    ) -> Result<(), Fault>;
+
+    /// Kept versions of a room's document above `after`, in order, at most `limit`.
+    async fn documents(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<KeptDocument>, Fault>;
 
     /// Whether the store can be reached now.
     async fn check(&self) -> Result<(), Fault>;

@@ -3,8 +3,8 @@
 use domain::{CampaignId, CohortId, Refusal, RegionId};
 use proto::admin::campaign_admin_service_server::CampaignAdminService;
 use proto::admin::{
-    ApplyCampaignRequest, ApplyCampaignResponse, GetCampaignRequest, GetCampaignResponse,
-    OpenRoomRequest, OpenRoomResponse, PauseRoomRequest, PauseRoomResponse,
+    self as pb, ApplyCampaignRequest, ApplyCampaignResponse, GetCampaignRequest,
+    GetCampaignResponse,
 };
 use proto::convert::{Fields, timestamp};
 use proto::identity::identity_service_server::IdentityService;
@@ -19,8 +19,10 @@ use crate::campaigns;
 use crate::issue::{Ask, Issuer};
 use crate::rooms::Rooms;
 
-/// A sentence or two that people read while they wait.
-const REASON_BYTES_MAX: usize = 500;
+mod records;
+mod rooms;
+
+pub use records::RoomRecords;
 
 /// For gateways.
 #[derive(Clone)]
@@ -118,51 +120,90 @@ impl CampaignAdminService for CampaignAdminRpc {
 
     async fn open_room(
         &self,
-        request: Request<OpenRoomRequest>,
-    ) -> Result<Response<OpenRoomResponse>, Status> {
+        request: Request<pb::OpenRoomRequest>,
+    ) -> Result<Response<pb::OpenRoomResponse>, Status> {
         self.operators.check(&request).map_err(refuse)?;
-        let OpenRoomRequest {
-            campaign,
-            cohort,
-            people_per_kilosecond,
-        } = request.into_inner();
-        let (campaign, cohort) = room(Fields::default(), &campaign, &cohort)?;
-        let written = self
-            .rooms
-            .open(&campaign, &cohort, people_per_kilosecond)
-            .await?;
-        Ok(Response::new(OpenRoomResponse {
-            version: written.version,
-            people: written.people,
-        }))
+        rooms::open(&self.rooms, request.get_ref()).await
     }
 
     async fn pause_room(
         &self,
-        request: Request<PauseRoomRequest>,
-    ) -> Result<Response<PauseRoomResponse>, Status> {
+        request: Request<pb::PauseRoomRequest>,
+    ) -> Result<Response<pb::PauseRoomResponse>, Status> {
         self.operators.check(&request).map_err(refuse)?;
-        let PauseRoomRequest {
-            campaign,
-            cohort,
-            reason,
-        } = request.into_inner();
-        let mut fields = Fields::default();
-        let reason = reason.trim();
-        if reason.is_empty()
-            || reason.len() > REASON_BYTES_MAX
-            || reason.chars().any(char::is_control)
-        {
-            fields.wrong(
-                "reason",
-                format!("must be a text of 1 to {REASON_BYTES_MAX} bytes"),
-            );
-        }
-        let (campaign, cohort) = room(fields, &campaign, &cohort)?;
-        let written = self.rooms.pause(&campaign, &cohort, reason).await?;
-        Ok(Response::new(PauseRoomResponse {
-            version: written.version,
-        }))
+        rooms::pause(&self.rooms, request.get_ref()).await
+    }
+
+    async fn resume_room(
+        &self,
+        request: Request<pb::ResumeRoomRequest>,
+    ) -> Result<Response<pb::ResumeRoomResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::resume(&self.rooms, request.get_ref()).await
+    }
+
+    async fn commit_draw(
+        &self,
+        request: Request<pb::CommitDrawRequest>,
+    ) -> Result<Response<pb::CommitDrawResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::commit_draw(&self.rooms, request.into_inner()).await
+    }
+
+    async fn freeze_draw(
+        &self,
+        request: Request<pb::FreezeDrawRequest>,
+    ) -> Result<Response<pb::FreezeDrawResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::freeze_draw(&self.rooms, request.get_ref()).await
+    }
+
+    async fn reveal_draw(
+        &self,
+        request: Request<pb::RevealDrawRequest>,
+    ) -> Result<Response<pb::RevealDrawResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::reveal_draw(&self.rooms, request.get_ref()).await
+    }
+
+    async fn enter_beacon(
+        &self,
+        request: Request<pb::EnterBeaconRequest>,
+    ) -> Result<Response<pb::EnterBeaconResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::enter_beacon(&self.rooms, request.into_inner()).await
+    }
+
+    async fn open_doors(
+        &self,
+        request: Request<pb::OpenDoorsRequest>,
+    ) -> Result<Response<pb::OpenDoorsResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::open_doors(&self.rooms, request.get_ref()).await
+    }
+
+    async fn set_room_ceiling(
+        &self,
+        request: Request<pb::SetRoomCeilingRequest>,
+    ) -> Result<Response<pb::SetRoomCeilingResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::set_ceiling(&self.rooms, request.get_ref()).await
+    }
+
+    async fn set_room_rate(
+        &self,
+        request: Request<pb::SetRoomRateRequest>,
+    ) -> Result<Response<pb::SetRoomRateResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::set_rate(&self.rooms, request.get_ref()).await
+    }
+
+    async fn get_room_status(
+        &self,
+        request: Request<pb::GetRoomStatusRequest>,
+    ) -> Result<Response<pb::GetRoomStatusResponse>, Status> {
+        self.operators.check(&request).map_err(refuse)?;
+        rooms::status(&self.rooms, request.get_ref()).await
     }
 }
 

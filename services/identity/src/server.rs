@@ -6,9 +6,11 @@ use anyhow::Context as _;
 use domain::InstanceId;
 use proto::admin::campaign_admin_service_server::CampaignAdminServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::room::room_service_server::RoomServiceServer;
 use runtime::keyspace::{Keyspace, Session};
+use runtime::reload::Reloading;
 use runtime::secret::Secret;
-use runtime::transport::{Listener, Server, ServerTls};
+use runtime::transport::{ClientTls, Listener, Server, ServerTls};
 use runtime::{Boot, OnExit};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -19,6 +21,10 @@ use crate::assertion::{Provider, Verifier};
 use crate::caller::{Callers, Operators};
 use crate::campaigns::{self, Campaigns};
 use crate::config::{Assertions, Config, Settings};
+use crate::doorkeeper::figures::Inventories;
+use crate::doorkeeper::history::{self, History};
+use crate::doorkeeper::publish::{self, Publisher};
+use crate::doorkeeper::{self, control};
 use crate::issue::Issuer;
 use crate::keys::SigningKeys;
 use crate::member;
@@ -27,7 +33,7 @@ use crate::people::People;
 use crate::people::postgres::PostgresPeople;
 use crate::person::Blinding;
 use crate::rooms::Rooms;
-use crate::rpc::{CampaignAdminRpc, IdentityRpc};
+use crate::rpc::{CampaignAdminRpc, IdentityRpc, RoomRecords};
 use crate::workers::Workers;
 
 /// A request for a permit with the longest assertion, and room for the rest.
@@ -65,6 +71,10 @@ pub struct Parts {
     pub assertions: Assertions,
     /// Threads that verify and sign.
     pub worker_threads: usize,
+    /// How inventories are reached for figures.
+    pub services: Option<ClientTls>,
+    /// How rooms are steered.
+    pub doorkeeper: doorkeeper::settings::Settings,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -73,6 +83,8 @@ pub struct Parts {
 pub struct Identity {
     /// For gateways.
     pub service: IdentityServiceServer<IdentityRpc>,
+    /// For gateways: what rooms can be checked by.
+    pub records: RoomServiceServer<RoomRecords>,
     /// For operators.
     pub admin: CampaignAdminServiceServer<CampaignAdminRpc>,
 }
@@ -86,7 +98,7 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     permit_keys.watch("watch_permit_signing_keys", &boot.tasks, &boot.drain);
     let room_keys = SigningKeys::follow(&parts.room_keys_dir, now).context("room keys")?;
     room_keys.watch("watch_room_signing_keys", &boot.tasks, &boot.drain);
-    let verifier = Arc::new(verifier(parts.assertions, boot)?);
+    let verifier = Arc::new(verifier(parts.assertions.clone(), boot)?);
     let workers =
         Workers::start(parts.worker_threads, &boot.tasks).context("threads for permits")?;
 
@@ -112,36 +124,31 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     });
     let register = member::register(
         parts.keyspace.clone(),
-        parts.session,
-        parts.instance,
-        parts.advertise,
+        parts.session.clone(),
+        parts.instance.clone(),
+        parts.advertise.clone(),
         boot.drain.clone(),
     );
     boot.tasks
         .spawn("identity_member", OnExit::StopProcess, register);
 
-    let clock = boot.clock.clone();
-    let rooms = Rooms::new(
-        parts.keyspace.clone(),
-        Arc::clone(&parts.people),
-        room_keys,
-        clock.clone(),
-        parts.metrics.clone(),
-    );
+    let rooms = start_doorkeeper(&parts, room_keys, &campaigns, boot)?;
     let issuer = Issuer {
         campaigns,
         verifier,
         blinding: parts.blinding,
-        people: parts.people,
+        people: Arc::clone(&parts.people),
         keys: permit_keys,
         workers,
-        clock,
+        clock: boot.clock.clone(),
         metrics: parts.metrics,
     };
     let callers = Callers::new(&parts.internal_key, parts.gateway_certificates);
     let operators = Operators {
         certificates: parts.operator_certificates,
     };
+    let records = RoomRecords::new(callers.clone(), parts.people);
+    let records = RoomServiceServer::new(records).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let service = IdentityServiceServer::new(IdentityRpc { issuer, callers })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = CampaignAdminServiceServer::new(CampaignAdminRpc {
@@ -150,7 +157,63 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         operators,
     })
     .max_decoding_message_size(ADMIN_MESSAGE_BYTES_MAX);
-    Ok(Identity { service, admin })
+    Ok(Identity {
+        service,
+        records,
+        admin,
+    })
+}
+
+/// Starts what keeps rooms, and returns what operators do with them.
+fn start_doorkeeper(
+    parts: &Parts,
+    room_keys: Reloading<SigningKeys>,
+    campaigns: &Campaigns,
+    boot: &Boot,
+) -> anyhow::Result<Rooms> {
+    let clock = boot.clock.clone();
+    let (history, versions) = History::new();
+    let keep = history::keep(Arc::clone(&parts.people), versions, boot.drain.clone());
+    boot.tasks.spawn("keep_history", OnExit::Log, keep);
+    let publisher = Publisher::new(parts.keyspace.clone(), room_keys, clock.clone(), history);
+    let rooms = Rooms::new(
+        parts.keyspace.clone(),
+        publisher.clone(),
+        Arc::clone(&parts.people),
+        parts.doorkeeper.ttl,
+        clock.clone(),
+        parts.metrics.clone(),
+    );
+    let inventories = Inventories::new(
+        parts.keyspace.clone(),
+        parts.services.clone(),
+        &parts.internal_key,
+        clock.clone(),
+    )
+    .context("the internal key")?;
+    let keeping = doorkeeper::Parts {
+        publisher,
+        operators: rooms.clone(),
+        people: Arc::clone(&parts.people),
+        campaigns: campaigns.clone(),
+        rooms: parts.keyspace.mirror(publish::PREFIX),
+        controls: parts.keyspace.mirror(control::PREFIX),
+        gathered: inventories.gathered().clone(),
+        settings: parts.doorkeeper,
+        clock,
+        metrics: parts.metrics.clone(),
+    };
+    let candidate = doorkeeper::Candidate {
+        instance: parts.instance.clone(),
+        keyspace: parts.keyspace.clone(),
+        session: parts.session.clone(),
+        inventories,
+        tasks: boot.tasks.clone(),
+    };
+    let doorkeeping = doorkeeper::run(candidate, Arc::new(keeping), boot.drain.clone());
+    boot.tasks
+        .spawn("doorkeeper", OnExit::StopProcess, doorkeeping);
+    Ok(rooms)
 }
 
 /// The role alone, in cluster mode.
@@ -205,7 +268,9 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     report_not_serving(&health).await;
     let reporting = report_health(health, boot.clone());
     boot.tasks.spawn("identity_health", OnExit::Log, reporting);
-    let routes = Routes::new(identity.service).add_service(health_service.clone());
+    let routes = Routes::new(identity.service)
+        .add_service(identity.records)
+        .add_service(health_service.clone());
     let admin_routes = Routes::new(identity.admin).add_service(health_service);
     let rpc = boot.registry.rpc_metrics(methods());
     let server = Server::new("identity", settings.server.limits, rpc.clone()).tls(tls);
@@ -220,13 +285,25 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 
 /// The methods whose calls are counted by name.
 #[must_use]
-pub fn methods() -> [&'static str; 5] {
+pub fn methods() -> [&'static str; 17] {
     [
         "doseline.identity.v1.IdentityService/IssuePermit",
+        "doseline.room.v1.RoomService/ListTickets",
+        "doseline.room.v1.RoomService/GetInclusionProof",
+        "doseline.room.v1.RoomService/ListRoomVersions",
         "doseline.admin.v1.CampaignAdminService/ApplyCampaign",
         "doseline.admin.v1.CampaignAdminService/GetCampaign",
         "doseline.admin.v1.CampaignAdminService/OpenRoom",
         "doseline.admin.v1.CampaignAdminService/PauseRoom",
+        "doseline.admin.v1.CampaignAdminService/ResumeRoom",
+        "doseline.admin.v1.CampaignAdminService/CommitDraw",
+        "doseline.admin.v1.CampaignAdminService/FreezeDraw",
+        "doseline.admin.v1.CampaignAdminService/RevealDraw",
+        "doseline.admin.v1.CampaignAdminService/EnterBeacon",
+        "doseline.admin.v1.CampaignAdminService/OpenDoors",
+        "doseline.admin.v1.CampaignAdminService/SetRoomCeiling",
+        "doseline.admin.v1.CampaignAdminService/SetRoomRate",
+        "doseline.admin.v1.CampaignAdminService/GetRoomStatus",
     ]
 }
 
@@ -254,6 +331,8 @@ fn parts(
         room_keys_dir: settings.room_keys_dir.clone(),
         assertions: settings.assertions.clone(),
         worker_threads: settings.worker_threads,
+        services: settings.services.clone().map(ClientTls::load).transpose()?,
+        doorkeeper: settings.doorkeeper,
         metrics,
     })
 }

@@ -361,7 +361,7 @@ async fn operators_open_and_pause_the_room() {
         .await
         .expect("opened")
         .into_inner();
-    assert_eq!((opened.version, opened.people), (1, 5));
+    assert_eq!(opened.people, 5);
     let pause = |reason: &str| PauseRoomRequest {
         campaign: campaign.clone(),
         cohort: cohort.clone(),
@@ -379,17 +379,10 @@ async fn operators_open_and_pause_the_room() {
         .await
         .expect("paused")
         .into_inner();
-    assert_eq!(paused.version, 2);
-    assert_eq!(
-        world
-            .admin
-            .open_room(open())
-            .await
-            .expect("opened")
-            .into_inner()
-            .version,
-        3
-    );
+    assert!(paused.version > opened.version);
+    let again = world.admin.open_room(open()).await.expect("opened");
+    let again = again.into_inner().version;
+    assert_eq!(again, paused.version + 1);
 
     let entry = world
         .keyspace
@@ -399,10 +392,8 @@ async fn operators_open_and_pause_the_room() {
         .expect("there");
     let keys = SigningKeys::read(&world.folder.path().join("room")).expect("keys");
     let text = std::str::from_utf8(&entry.value).expect("text");
-    assert_eq!(
-        Room::verify(&keys.trusted(), text).expect("signed").version,
-        3
-    );
+    let room = Room::verify(&keys.trusted(), text).expect("signed");
+    assert!(room.version >= again);
     let permit_keys = SigningKeys::read(&world.folder.path().join("permit")).expect("keys");
     assert!(
         Room::verify(&permit_keys.trusted(), text).is_err(),

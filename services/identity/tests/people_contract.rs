@@ -1,22 +1,26 @@
 //! One suite over both stores of people: what a place is must not depend on the database.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::place::DrawTicket;
-use domain::{CampaignId, CohortId, PersonId, RegionId, Serial};
+use domain::{CampaignId, CohortId, PersonId, RegionId};
 use futures::future::join_all;
 use identity::metrics::Metrics;
 use identity::people::postgres::{PostgresPeople, Settings};
 use identity::people::sqlite::SqlitePeople;
-use identity::people::{Fault, People, Placed, Stamp};
+use identity::people::{Fault, People, Stamp};
 use runtime::secret::Secret;
 use runtime::{Clock, Drain, Tasks};
 
+#[path = "people_contract/places.rs"]
+mod places;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "people_contract/rooms.rs"]
+mod rooms;
+
+use rooms::close;
 
 const PEOPLE: u32 = 2_000;
 
@@ -102,164 +106,31 @@ fn stamp(number: u32) -> Stamp {
     }
 }
 
-async fn place_is_the_same_for_ever(backend: Backend) {
-    let store = backend.open().await;
-    let first = store.stamp(stamp(1)).await.expect("stamped");
-    assert_eq!(first.serial, Serial(1));
-    assert_eq!((first.place.bucket, first.region.clone()), (0, region(1)));
-
-    let again = Stamp {
-        region: "gangwon".parse().expect("slug"),
-        cohort: "forties".parse().expect("slug"),
-        ticket: DrawTicket([9; 16]),
-        caller: "app-two".parse().expect("slug"),
-        ..stamp(1)
-    };
-    assert_eq!(
-        store.stamp(again.clone()).await.expect("stamped"),
-        first,
-        "whatever is asked for"
-    );
-    assert_eq!(
-        store.place(&campaign(), person(1)).await.expect("read"),
-        Some(first.clone())
-    );
-    assert_eq!(
-        store.place(&campaign(), person(2)).await.expect("read"),
-        None
-    );
-    let elsewhere = Stamp {
-        campaign: "kr-2022".parse().expect("slug"),
-        ..again.clone()
-    };
-    assert_eq!(
-        store.stamp(elsewhere).await.expect("stamped").region,
-        again.region,
-        "another campaign"
-    );
-
-    store.check().await.expect("reachable");
-    drop(store);
-    let store = backend.open().await;
-    assert_eq!(
-        store.stamp(again).await.expect("stamped"),
-        first,
-        "after a restart"
-    );
-}
-
-async fn a_crowd_gets_one_place_each(backend: Backend) {
-    let store = backend.open().await;
-    // Everybody at once asks for one person, then each for many with repeats, in orders of their own.
-    let answers: Vec<Vec<(u32, Placed)>> = join_all((0..64).map(|device| {
-        let store = Arc::clone(&store);
-        async move {
-            let mut got = vec![(0, store.stamp(stamp(0)).await.expect("stamped"))];
-            let numbers = (0..250).map(|step| (device * 31 + step * (1 + device % 7)) % PEOPLE);
-            let asks = numbers.map(async |number| {
-                let asked = Stamp {
-                    region: region(number + device),
-                    ..stamp(number)
-                };
-                (number, store.stamp(asked).await.expect("stamped"))
-            });
-            got.extend(join_all(asks).await);
-            got
-        }
-    }))
-    .await;
-    let mut known: HashMap<u32, Placed> = HashMap::new();
-    for (number, placed) in answers.into_iter().flatten() {
-        let first = known.entry(number).or_insert_with(|| placed.clone());
-        assert_eq!(*first, placed, "person {number} got two places");
-        assert_eq!(placed.place.ticket, stamp(number).ticket);
-    }
-    // Those nobody has met yet, so that the number is round.
-    let rest: Vec<_> = (0..PEOPLE)
-        .filter(|number| !known.contains_key(number))
-        .collect();
-    let placed = join_all(rest.iter().map(|number| store.stamp(stamp(*number)))).await;
-    for (number, placed) in rest.into_iter().zip(placed) {
-        known.insert(number, placed.expect("stamped"));
-    }
-    let mut expected: BTreeMap<RegionId, u64> = BTreeMap::new();
-    for placed in known.values() {
-        *expected.entry(placed.region.clone()).or_default() += 1;
-    }
-    let count = store
-        .count_open_bucket(&campaign(), &cohort())
-        .await
-        .expect("counted");
-    assert_eq!((count.id, count.people()), (0, u64::from(PEOPLE)));
-    assert_eq!(count.regions, expected);
-}
-
-async fn a_count_misses_nobody_who_was_answered(backend: Backend) {
-    let store = backend.open().await;
-    let count = async || {
-        store
-            .count_open_bucket(&campaign(), &cohort())
-            .await
-            .expect("counted")
-            .people()
-    };
-    assert_eq!(count().await, 0, "a room that nobody waits in");
-    let answered = AtomicU64::new(0);
-    let stamping = async {
-        for chunk in 0..20 {
-            let asks = (0..50).map(|n| store.stamp(stamp(chunk * 50 + n)));
-            for placed in join_all(asks).await {
-                placed.expect("stamped");
-                answered.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    };
-    let counting = async {
-        loop {
-            let before = answered.load(Ordering::SeqCst);
-            let counted = count().await;
-            assert!(
-                counted >= before,
-                "{counted} counted, {before} answered before"
-            );
-            if before == 1_000 {
-                return;
-            }
-        }
-    };
-    tokio::join!(stamping, counting);
-    assert_eq!(count().await, 1_000);
-    let other = store
-        .count_open_bucket(&campaign(), &"forties".parse().expect("slug"))
-        .await;
-    assert_eq!(
-        other.expect("counted").people(),
-        0,
-        "rooms are counted apart"
-    );
-}
-
 macro_rules! contract {
-    ($($rule:ident),+ $(,)?) => {
+    ($($subject:ident::$rule:ident),+ $(,)?) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $rule() {
-                super::$rule(super::Backend::sqlite()).await;
+                $crate::$subject::$rule(super::Backend::sqlite()).await;
             })+
         }
         mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $rule() {
-                super::$rule(super::Backend::postgres()).await;
+                $crate::$subject::$rule(super::Backend::postgres()).await;
             })+
         }
     };
 }
 
 contract! {
-    place_is_the_same_for_ever,
-    a_crowd_gets_one_place_each,
-    a_count_misses_nobody_who_was_answered,
+    places::place_is_the_same_for_ever,
+    places::a_crowd_gets_one_place_each,
+    rooms::a_bucket_has_everybody_who_was_answered_before_it_closed_and_nobody_after,
+    rooms::closing_again_says_what_was_closed_and_skips_nothing,
+    rooms::a_look_at_the_open_bucket_counts_up_to_a_limit,
+    rooms::a_draw_has_one_seed_for_ever,
+    rooms::every_version_of_a_room_is_kept_as_it_was_first,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,11 +149,7 @@ async fn two_copies_of_identity_agree_about_everybody() {
     for (a, b) in forwards.into_iter().zip(backwards.into_iter().rev()) {
         assert_eq!(a.expect("stamped"), b.expect("stamped"));
     }
-    let count = one
-        .count_open_bucket(&campaign(), &cohort())
-        .await
-        .expect("counted");
-    assert_eq!(count.people(), 500);
+    assert_eq!(close(&*one, 0).await.size(), 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,4 +199,14 @@ async fn a_database_with_one_copy_is_refused_unless_allowed() {
         "{fault:?}"
     );
     drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_are_counted_exactly_while_four_copies_issue_without_a_pause() {
+    let backend = Backend::postgres();
+    let mut copies = Vec::new();
+    for _ in 0..4 {
+        copies.push(backend.open().await);
+    }
+    rooms::close_while_issuing(&copies, 12).await;
 }

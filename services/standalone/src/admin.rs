@@ -211,6 +211,8 @@ pub(crate) enum RoomCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Check a draw from its published documents alone, and tell a ticket's place.
+    Audit(crate::room::audit::Args),
 }
 
 /// Runs `doseline room`.
@@ -256,6 +258,7 @@ pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
             let paused = client.pause_room(request).await?.into_inner();
             print(&json!({ "version": paused.version }))
         }
+        RoomCommand::Audit(args) => crate::room::audit::run(&args),
     }
 }
 

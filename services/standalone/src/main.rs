@@ -6,6 +6,7 @@ mod booking;
 mod client;
 mod demo;
 mod population;
+mod room;
 mod rush;
 mod serve;
 
@@ -42,7 +43,7 @@ enum Command {
     /// Clinics with stock and slots: apply.
     #[command(subcommand)]
     Clinic(admin::ClinicCommand),
-    /// A cohort's room: open, pause.
+    /// A cohort's room: open, pause, audit.
     #[command(subcommand)]
     Room(admin::RoomCommand),
     /// Sign an identity assertion with the development provider.

@@ -3,7 +3,7 @@
 use domain::paseto::{SigningKeyWithId, TrustedKeys};
 use domain::permit::Permit;
 use domain::place::{DrawTicket, Place};
-use domain::room::{Bucket, Frontier, Phase};
+use domain::room::{BucketDocument, Bytes32, Frontier, Phase};
 use domain::{PersonId, Serial};
 use ed25519_dalek::SigningKey;
 use prost::Message as _;
@@ -48,36 +48,43 @@ fn room(version: u64, phase: Phase) -> Room {
         per_kilosecond: 1_000_000,
         ttl_ms: 2_000,
         f_end: 5_000,
+        ..Frontier::default()
     };
-    Room {
+    let mut room = Room::lobby("c".parse().expect("slug"), "h".parse().expect("slug"), []);
+    room.version = version;
+    room.phase = phase;
+    room.draw.final_seed = Some(Bytes32([0x11; 32]));
+    room.last_closed_bucket = Some(0);
+    room.regions.insert("seoul".parse().expect("slug"), line);
+    room
+}
+
+fn bucket() -> BucketDocument {
+    BucketDocument {
         campaign: "c".parse().expect("slug"),
         cohort: "h".parse().expect("slug"),
-        version,
-        prev_hash: String::new(),
-        phase,
-        final_seed: "11".repeat(32),
-        last_closed_bucket: Some(0),
-        buckets: vec![Bucket {
-            id: 0,
-            before: 0,
-            size: 2_000,
-        }],
-        regions: [("seoul".parse().expect("slug"), line)].into(),
-        reason: String::new(),
+        id: 0,
+        before: 0,
+        size: 2_000,
+        regions: [("seoul".parse().expect("slug"), 2_000)].into(),
+        list_root: None,
+        prev_hash: None,
     }
 }
 
-fn entries(document: &str, revision: i64) -> BTreeMap<String, Entry> {
-    let key = "/doseline/room/c/h".to_owned();
-    let value = document.to_owned().into();
+fn entry(key: &str, document: &str, revision: i64) -> (String, Entry) {
     let entry = Entry {
-        key: key.clone(),
-        value,
+        key: key.to_owned(),
+        value: document.to_owned().into(),
         create_revision: 1,
         mod_revision: revision,
         leased: false,
     };
-    BTreeMap::from([(key, entry)])
+    (key.to_owned(), entry)
+}
+
+fn entries(document: &str, revision: i64) -> BTreeMap<String, Entry> {
+    BTreeMap::from([entry("/doseline/room/c/h", document, revision)])
 }
 
 fn served(it: &Setup) -> Option<String> {
@@ -106,10 +113,8 @@ async fn only_signed_and_newer_documents_are_served() {
     let second = room(2, Phase::Open).sign(&it.key);
     it.rooms.take(&entries(&second, 4));
     assert_eq!(served(&it), Some(second.clone()));
-    let redrawn = Room {
-        final_seed: "22".repeat(32),
-        ..room(3, Phase::Open)
-    };
+    let mut redrawn = room(3, Phase::Open);
+    redrawn.draw.final_seed = Some(Bytes32([0x22; 32]));
     it.rooms.take(&entries(&redrawn.sign(&it.key), 5));
     assert_eq!(served(&it), Some(second.clone()), "the draw never changes");
     it.rooms.take(&BTreeMap::new());
@@ -119,17 +124,17 @@ async fn only_signed_and_newer_documents_are_served() {
 #[tokio::test]
 async fn admission_follows_the_frontier_by_the_monotonic_clock() {
     let it = setup();
-    it.rooms
-        .take(&entries(&room(1, Phase::Open).sign(&it.key), 1));
-    let document = room(1, Phase::Open);
+    let document = room(1, Phase::Open).sign(&it.key);
+    it.rooms.take(&entries(&document, 1));
+    let mut seen = Seen::new(room(1, Phase::Open), BTreeMap::new());
+    seen.learn_bucket(&bucket(), Bytes32::ZERO).expect("fits");
     let place = (0u128..)
         .map(|n| Place {
             bucket: 0,
             ticket: DrawTicket(n.to_be_bytes()),
         })
         .find(|place| {
-            document
-                .ordinal(place)
+            seen.ordinal(place)
                 .is_some_and(|o| (900..1_000).contains(&o))
         })
         .expect("somebody stands there");
@@ -147,6 +152,11 @@ async fn admission_follows_the_frontier_by_the_monotonic_clock() {
     let text = permit.sign(&it.key);
     assert!(!it.rooms.admits(&text));
     it.clock.advance(Duration::from_secs(1));
+    assert!(!it.rooms.admits(&text), "its bucket is not known yet");
+    let mut both = entries(&document, 1);
+    let bucket_key = "/doseline/room/c/h/bucket/0000000000";
+    both.extend([entry(bucket_key, &bucket().sign(&it.key), 2)]);
+    it.rooms.take(&both);
     assert!(it.rooms.admits(&text), "1,000 people a second have gone in");
     assert!(
         !it.rooms.admits(&permit.sign(&key(8))),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use domain::place::DrawTicket;
 use domain::{CampaignId, CohortId, PersonId};
 use runtime::Clock;
 use runtime::secret::Secret;
@@ -17,9 +18,13 @@ use tokio::sync::mpsc;
 
 use self::session::{Connector, Session};
 use super::group::{self, Ask, QUEUE_DEPTH_MAX};
-use super::{BoxError, BucketCount, Columns, Corrupt, Fault, People, Placed, Stamp};
+use super::{
+    BoxError, ClosedBucket, Columns, DrawSeed, Fault, KeptDocument, OpenBucket, People, Placed,
+    Stamp,
+};
 use crate::metrics::Metrics;
 
+mod rooms;
 mod session;
 mod writer;
 
@@ -56,6 +61,7 @@ pub struct SingleCopy;
 pub struct PostgresPeople {
     writers: Vec<mpsc::Sender<Ask>>,
     readers: Pool,
+    connector: Connector,
     clock: Clock,
     metrics: Metrics,
 }
@@ -86,6 +92,7 @@ impl PostgresPeople {
         Ok(Self {
             writers,
             readers,
+            connector,
             clock,
             metrics,
         })
@@ -127,34 +134,15 @@ impl PostgresPeople {
         .transpose()
     }
 
-    async fn count(
+    async fn timed<T>(
         &self,
-        campaign: &CampaignId,
-        cohort: &CohortId,
-    ) -> Result<BucketCount, BoxError> {
-        let client = self.readers.get().await?;
-        let rows = client
-            .query(
-                "SELECT o_id, o_region, o_n FROM count_open_bucket($1, $2)",
-                &[&campaign.as_str(), &cohort.as_str()],
-            )
-            .await?;
-        let mut count = BucketCount {
-            id: 0,
-            regions: std::collections::BTreeMap::new(),
-        };
-        for row in rows {
-            count.id =
-                u32::try_from(row.try_get::<_, i32>(0)?).map_err(|_| Corrupt { what: "bucket" })?;
-            let region = row
-                .try_get::<_, &str>(1)?
-                .parse()
-                .map_err(|_| Corrupt { what: "region" })?;
-            let people =
-                u64::try_from(row.try_get::<_, i64>(2)?).map_err(|_| Corrupt { what: "n" })?;
-            count.regions.insert(region, people);
-        }
-        Ok(count)
+        op: &'static str,
+        work: impl Future<Output = Result<T, BoxError>>,
+    ) -> Result<T, Fault> {
+        let began = self.clock.monotonic();
+        let outcome = work.await;
+        self.metrics.store(op, self.clock.monotonic() - began);
+        outcome.map_err(|source| Fault::Unavailable { source })
     }
 }
 
@@ -172,22 +160,88 @@ impl People for PostgresPeople {
         campaign: &CampaignId,
         person: PersonId,
     ) -> Result<Option<Placed>, Fault> {
-        let began = self.clock.monotonic();
-        let outcome = self.read_place(campaign, person).await;
-        self.metrics.store("place", self.clock.monotonic() - began);
-        outcome.map_err(|source| Fault::Unavailable { source })
+        self.timed("place", self.read_place(campaign, person)).await
     }
 
-    async fn count_open_bucket(
+    async fn close_bucket(
         &self,
         campaign: &CampaignId,
         cohort: &CohortId,
-    ) -> Result<BucketCount, Fault> {
-        let began = self.clock.monotonic();
-        let outcome = self.count(campaign, cohort).await;
-        self.metrics
-            .store("count_open_bucket", self.clock.monotonic() - began);
-        outcome.map_err(|source| Fault::Unavailable { source })
+        id: u32,
+    ) -> Result<Option<ClosedBucket>, Fault> {
+        let work = rooms::close(&self.connector, campaign, cohort, id);
+        self.timed("close_bucket", work).await
+    }
+
+    async fn open_bucket(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        count_up_to: u64,
+    ) -> Result<Option<OpenBucket>, Fault> {
+        let work = rooms::peek(&self.readers, campaign, cohort, count_up_to);
+        self.timed("open_bucket", work).await
+    }
+
+    async fn closed_buckets(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<ClosedBucket>, Fault> {
+        let work = rooms::closed(&self.readers, campaign, cohort, from, limit);
+        self.timed("closed_buckets", work).await
+    }
+
+    async fn tickets(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        bucket: u32,
+    ) -> Result<Vec<DrawTicket>, Fault> {
+        let work = rooms::tickets(&self.connector, campaign, cohort, bucket);
+        self.timed("tickets", work).await
+    }
+
+    async fn keep_seed(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        seed: DrawSeed,
+    ) -> Result<DrawSeed, Fault> {
+        let work = rooms::keep_seed(&self.connector, campaign, cohort, seed);
+        self.timed("keep_seed", work).await
+    }
+
+    async fn seed(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Option<DrawSeed>, Fault> {
+        self.timed("seed", rooms::seed(&self.readers, campaign, cohort))
+            .await
+    }
+
+    async fn keep_documents(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        documents: &[KeptDocument],
+    ) -> Result<(), Fault> {
+        let work = rooms::keep_documents(&self.readers, campaign, cohort, documents);
+        self.timed("keep_documents", work).await
+    }
+
+    async fn documents(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<KeptDocument>, Fault> {
+        let work = rooms::documents(&self.readers, campaign, cohort, after, limit);
+        self.timed("documents", work).await
     }
 
     async fn check(&self) -> Result<(), Fault> {

@@ -6,17 +6,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::place::DrawTicket;
 use domain::{CampaignId, CohortId, PersonId};
 use runtime::tasks::{OnExit, Tasks};
 use runtime::{Clock, fields};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use self::rows::{insert, open_bucket, select};
+use self::rows::{insert, select};
 use super::group::{self, Ask, GROUP_MAX, Group, QUEUE_DEPTH_MAX};
-use super::{BoxError, BucketCount, Corrupt, Fault, People, Placed, Stamp};
+use super::{
+    BoxError, ClosedBucket, DrawSeed, Fault, KeptDocument, OpenBucket, People, Placed, Stamp,
+};
 use crate::metrics::Metrics;
 
+mod rooms;
 mod rows;
 
 mod migrations {
@@ -35,18 +39,8 @@ pub struct SqlitePeople {
     metrics: Metrics,
 }
 
-enum Errand {
-    Place(
-        CampaignId,
-        PersonId,
-        oneshot::Sender<Result<Option<Placed>, Fault>>,
-    ),
-    Count(
-        CampaignId,
-        CohortId,
-        oneshot::Sender<Result<BucketCount, Fault>>,
-    ),
-}
+/// Work on the connection, which answers by itself.
+type Errand = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// What the writer thread owns.
 struct Writer {
@@ -93,18 +87,26 @@ impl SqlitePeople {
         let _ = self.wake.try_send(());
     }
 
-    async fn errand<T>(
+    async fn errand<T: Send + 'static>(
         &self,
-        errand: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Errand,
+        op: &'static str,
+        work: impl FnOnce(&mut Connection) -> Result<T, BoxError> + Send + 'static,
     ) -> Result<T, Fault> {
+        let began = self.clock.monotonic();
         let (reply, answer) = oneshot::channel();
+        let errand: Errand = Box::new(move |connection| {
+            // Whoever has gone away needs no answer.
+            let _ = reply.send(work(connection));
+        });
         self.errands
-            .try_send(errand(reply))
+            .try_send(errand)
             .map_err(|_| Fault::Overloaded)?;
         self.nudge();
-        answer
+        let outcome = answer
             .await
-            .map_err(|_| Fault::unavailable("the writer has stopped"))?
+            .map_err(|_| Fault::unavailable("the writer has stopped"))?;
+        self.metrics.store(op, self.clock.monotonic() - began);
+        outcome.map_err(|source| Fault::Unavailable { source })
     }
 }
 
@@ -131,27 +133,98 @@ impl People for SqlitePeople {
         campaign: &CampaignId,
         person: PersonId,
     ) -> Result<Option<Placed>, Fault> {
-        let began = self.clock.monotonic();
-        let outcome = self
-            .errand(|reply| Errand::Place(campaign.clone(), person, reply))
-            .await;
-        self.metrics.store("place", self.clock.monotonic() - began);
-        outcome
+        let campaign = campaign.clone();
+        let work = move |db: &mut Connection| select(db, &campaign, person);
+        self.errand("place", work).await
     }
 
-    async fn count_open_bucket(
+    async fn close_bucket(
         &self,
         campaign: &CampaignId,
         cohort: &CohortId,
-    ) -> Result<BucketCount, Fault> {
-        let began = self.clock.monotonic();
-        let (campaign, cohort) = (campaign.clone(), cohort.clone());
-        let outcome = self
-            .errand(|reply| Errand::Count(campaign, cohort, reply))
-            .await;
-        self.metrics
-            .store("count_open_bucket", self.clock.monotonic() - began);
-        outcome
+        id: u32,
+    ) -> Result<Option<ClosedBucket>, Fault> {
+        let (room, clock) = (rooms::Room::of(campaign, cohort), self.clock.clone());
+        let work = move |db: &mut Connection| rooms::close(db, &room, id, clock.wall());
+        self.errand("close_bucket", work).await
+    }
+
+    async fn open_bucket(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        count_up_to: u64,
+    ) -> Result<Option<OpenBucket>, Fault> {
+        let (room, clock) = (rooms::Room::of(campaign, cohort), self.clock.clone());
+        let work = move |db: &mut Connection| rooms::peek(db, &room, count_up_to, clock.wall());
+        self.errand("open_bucket", work).await
+    }
+
+    async fn closed_buckets(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<ClosedBucket>, Fault> {
+        let room = rooms::Room::of(campaign, cohort);
+        let work = move |db: &mut Connection| rooms::closed(db, &room, from, limit);
+        self.errand("closed_buckets", work).await
+    }
+
+    async fn tickets(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        bucket: u32,
+    ) -> Result<Vec<DrawTicket>, Fault> {
+        let room = rooms::Room::of(campaign, cohort);
+        let work = move |db: &mut Connection| rooms::tickets(db, &room, bucket);
+        self.errand("tickets", work).await
+    }
+
+    async fn keep_seed(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        seed: DrawSeed,
+    ) -> Result<DrawSeed, Fault> {
+        let (room, clock) = (rooms::Room::of(campaign, cohort), self.clock.clone());
+        let work = move |db: &mut Connection| rooms::keep_seed(db, &room, seed, clock.wall());
+        self.errand("keep_seed", work).await
+    }
+
+    async fn seed(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Option<DrawSeed>, Fault> {
+        let room = rooms::Room::of(campaign, cohort);
+        let work = move |db: &mut Connection| rooms::seed(db, &room);
+        self.errand("seed", work).await
+    }
+
+    async fn keep_documents(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        documents: &[KeptDocument],
+    ) -> Result<(), Fault> {
+        let (room, documents) = (rooms::Room::of(campaign, cohort), documents.to_vec());
+        let work = move |db: &mut Connection| rooms::keep_documents(db, &room, &documents);
+        self.errand("keep_documents", work).await
+    }
+
+    async fn documents(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<KeptDocument>, Fault> {
+        let room = rooms::Room::of(campaign, cohort);
+        let work = move |db: &mut Connection| rooms::documents(db, &room, after, limit);
+        self.errand("documents", work).await
     }
 
     async fn check(&self) -> Result<(), Fault> {
@@ -184,7 +257,7 @@ impl Writer {
                 }
                 let mut errands = 0;
                 while let Ok(errand) = self.errands.try_recv() {
-                    self.do_errand(errand);
+                    errand(&mut self.connection);
                     errands += 1;
                 }
                 if idle && errands == 0 {
@@ -205,19 +278,6 @@ impl Writer {
         asks
     }
 
-    fn do_errand(&mut self, errand: Errand) {
-        match errand {
-            Errand::Place(campaign, person, reply) => {
-                let outcome = select(&self.connection, &campaign, person).map_err(to_fault);
-                let _ = reply.send(outcome);
-            }
-            Errand::Count(campaign, cohort, reply) => {
-                let outcome = self.count(&campaign, &cohort).map_err(to_fault);
-                let _ = reply.send(outcome);
-            }
-        }
-    }
-
     fn write(&mut self, stamps: &[Stamp]) -> Result<Vec<Placed>, BoxError> {
         let now = self.clock.wall().as_micros();
         let txn = begin(&mut self.connection)?;
@@ -232,47 +292,6 @@ impl Writer {
         // Where this says no, nothing was written or the next start says what was: asking again is always right.
         txn.commit()?;
         Ok(all)
-    }
-
-    fn count(&mut self, campaign: &CampaignId, cohort: &CohortId) -> Result<BucketCount, BoxError> {
-        let (campaign, cohort) = (campaign.as_str(), cohort.as_str());
-        let txn = begin(&mut self.connection)?;
-        let id = open_bucket(&txn, campaign, cohort)?;
-        txn.execute(
-            "INSERT INTO room_bucket_region (campaign, cohort, id, region, n)
-             SELECT ?1, ?2, ?3, region, count(*) FROM place
-             WHERE campaign = ?1 AND cohort = ?2 AND bucket = ?3 GROUP BY region
-             ON CONFLICT (campaign, cohort, id, region) DO UPDATE SET n = excluded.n",
-            params![campaign, cohort, id],
-        )?;
-        txn.execute(
-            "UPDATE room_bucket SET n = (
-                 SELECT coalesce(sum(n), 0) FROM room_bucket_region
-                 WHERE campaign = ?1 AND cohort = ?2 AND id = ?3)
-             WHERE campaign = ?1 AND cohort = ?2 AND id = ?3",
-            params![campaign, cohort, id],
-        )?;
-        let mut count = BucketCount {
-            id: u32::try_from(id).map_err(|_| Corrupt { what: "bucket" })?,
-            regions: std::collections::BTreeMap::new(),
-        };
-        {
-            let mut rows = txn.prepare_cached(
-                "SELECT region, n FROM room_bucket_region WHERE campaign = ?1 AND cohort = ?2 AND id = ?3",
-            )?;
-            let mut rows = rows.query(params![campaign, cohort, id])?;
-            while let Some(row) = rows.next()? {
-                let region: String = row.get(0)?;
-                let people =
-                    u64::try_from(row.get::<_, i64>(1)?).map_err(|_| Corrupt { what: "n" })?;
-                count.regions.insert(
-                    region.parse().map_err(|_| Corrupt { what: "region" })?,
-                    people,
-                );
-            }
-        }
-        txn.commit()?;
-        Ok(count)
     }
 }
 
@@ -289,8 +308,4 @@ fn open(path: &Path) -> Result<Connection, BoxError> {
 
 fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
-}
-
-fn to_fault(source: BoxError) -> Fault {
-    Fault::Unavailable { source }
 }

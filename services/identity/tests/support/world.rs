@@ -78,15 +78,24 @@ pub(crate) async fn start(
             )],
         },
         worker_threads: workers,
+        services: None,
+        doorkeeper: identity::doorkeeper::settings::Settings::default(),
         metrics,
     };
-    let Identity { service, admin } = identity::start(parts, &boot).expect("started");
+    let Identity {
+        service,
+        records,
+        admin,
+    } = identity::start(parts, &boot).expect("started");
     let server = Server::new(
         "test",
         Limits::default(),
         boot.registry.rpc_metrics(identity::server::methods()),
     );
-    let (routes, drain) = (Routes::new(service).add_service(admin), boot.drain.clone());
+    let (routes, drain) = (
+        Routes::new(service).add_service(records).add_service(admin),
+        boot.drain.clone(),
+    );
     boot.tasks.spawn("serve", OnExit::Log, async move {
         let _ = server.serve(listener, routes, &drain).await;
     });

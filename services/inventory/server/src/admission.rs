@@ -9,13 +9,17 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use domain::campaign::{BookingRules, Campaign};
 use domain::permit::Permit;
-use domain::room::{self, Phase, Room, Seen};
+use domain::room::{BucketDocument, Bytes32, Phase, Rejected, Room, Seen, bucket_key, room_key};
 use domain::{CampaignId, CohortId, Refusal, RegionId};
 use runtime::Clock;
-use runtime::keyspace::{Entry, Keyspace, Mirror};
+use runtime::keyspace::{Entry, Mirror};
 use runtime::trusted_keys::TrustedKeysFile;
 
-use crate::ledger::RoomSeen;
+use crate::ledger::{BucketSeen, RoomSeen};
+use crate::metrics::RefusedDocuments;
+
+/// Part of every bucket's key and of no room's.
+const BUCKETS: &str = "/bucket/";
 
 type RoomKey = (CampaignId, CohortId);
 
@@ -24,6 +28,8 @@ struct RoomView {
     seen: Seen,
     document: String,
     received: Instant,
+    /// From the ledger, not heard since.
+    restored: bool,
 }
 
 /// What a booking needs of its campaign.
@@ -39,6 +45,8 @@ pub struct CampaignView {
 struct State {
     rooms: BTreeMap<RoomKey, RoomView>,
     campaigns: BTreeMap<CampaignId, Arc<CampaignView>>,
+    /// The revision of each room's key that was looked at last.
+    taken: BTreeMap<String, i64>,
 }
 
 /// Rooms and campaigns as this process knows them. Cheap to clone.
@@ -46,22 +54,29 @@ struct State {
 pub struct Admission {
     state: Arc<ArcSwap<State>>,
     clock: Clock,
+    refused: RefusedDocuments,
 }
 
 impl Admission {
     /// Nothing known yet: nobody is admitted.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Clock, refused: RefusedDocuments) -> Self {
         Self {
             state: Arc::default(),
             clock,
+            refused,
         }
     }
 
     /// Starts from what earlier processes stored, so that a restart while etcd is away refuses nobody admitted.
-    pub fn restore(&self, region: &RegionId, stored: &[RoomSeen], keys: &TrustedKeysFile) {
+    pub fn restore(
+        &self,
+        region: &RegionId,
+        (rooms, buckets): (&[RoomSeen], &[BucketSeen]),
+        keys: &TrustedKeysFile,
+    ) {
         let mut state = State::clone(&self.state.load());
-        for room in stored {
+        for room in rooms {
             let Ok(document) = Room::verify(&keys.current(), &room.document) else {
                 tracing::warn!(campaign.id = %room.campaign, "a stored room was not signed by a trusted key");
                 continue;
@@ -77,23 +92,36 @@ impl Admission {
             let (document, text) = newest.map_or((document, room.document.clone()), |view| {
                 (view.seen.room().clone(), view.document.clone())
             });
+            let buckets = known
+                .map(|view| view.seen.buckets().clone())
+                .unwrap_or_default();
             let view = RoomView {
                 // What a line reached since it was stored is not known; it starts again from what was stored.
-                seen: Seen::new(stopped(document), highest),
+                seen: Seen::new(stopped(document), highest).with_buckets(buckets),
                 document: text,
                 received: self.clock.monotonic(),
+                restored: true,
             };
             state.rooms.insert(key, view);
+        }
+        for bucket in buckets {
+            let key = (bucket.campaign.clone(), bucket.cohort.clone());
+            let view = state.rooms.get_mut(&key);
+            let next =
+                view.filter(|view| usize::try_from(bucket.id) == Ok(view.seen.buckets().len()));
+            if let Some(view) = next
+                && let Err(why) = learn(view, &bucket.document, keys)
+            {
+                tracing::warn!(campaign.id = %bucket.campaign, why, "a stored bucket was not believed");
+            }
         }
         self.state.store(Arc::new(state));
     }
 
     /// Follows rooms and campaigns for as long as the process lives.
-    pub async fn follow(self, keyspace: Keyspace, keys: TrustedKeysFile) {
-        let mut rooms = keyspace.mirror("/doseline/room/");
-        let mut campaigns = keyspace.mirror("/doseline/campaign/");
+    pub async fn follow(self, mut rooms: Mirror, mut campaigns: Mirror, keys: TrustedKeysFile) {
         loop {
-            self.take(&rooms, &campaigns, &keys);
+            self.take(&rooms.snapshot(), &campaigns.snapshot(), &keys);
             tokio::select! {
                 () = rooms.changed() => {}
                 () = campaigns.changed() => {}
@@ -101,12 +129,50 @@ impl Admission {
         }
     }
 
-    fn take(&self, rooms: &Mirror, campaigns: &Mirror, keys: &TrustedKeysFile) {
+    fn take(
+        &self,
+        rooms: &BTreeMap<String, Entry>,
+        campaigns: &BTreeMap<String, Entry>,
+        keys: &TrustedKeysFile,
+    ) {
         let mut state = State::clone(&self.state.load());
-        for entry in rooms.snapshot().values() {
-            self.take_room(&mut state, entry, keys);
+        for entry in without_buckets(rooms) {
+            let key = &entry.key;
+            // Looked at again only when it changes: what is wrong with it is told once.
+            if state.taken.get(key) == Some(&entry.mod_revision) {
+                continue;
+            }
+            state.taken.insert(key.clone(), entry.mod_revision);
+            if let Err(why) = self.take_room(&mut state, entry, keys) {
+                self.refused.refused(why);
+                tracing::error!(key, why, "a room document was refused");
+            }
         }
-        for entry in campaigns.snapshot().values() {
+        let State {
+            rooms: views,
+            taken,
+            ..
+        } = &mut state;
+        for view in views.values_mut() {
+            for (key, entry) in new_buckets(view, rooms) {
+                if taken.get(&key) == Some(&entry.mod_revision) {
+                    break;
+                }
+                let text = String::from_utf8_lossy(&entry.value);
+                match learn(view, &text, keys) {
+                    Ok(()) => {}
+                    // Its room document is still on the way; the next change offers it again.
+                    Err(OPEN) => break,
+                    Err(why) => {
+                        self.refused.refused(why);
+                        tracing::error!(key, why, "a bucket was refused");
+                        taken.insert(key, entry.mod_revision);
+                        break;
+                    }
+                }
+            }
+        }
+        for entry in campaigns.values() {
             match serde_json::from_slice::<Campaign>(&entry.value) {
                 Ok(Campaign {
                     campaign,
@@ -120,56 +186,78 @@ impl Admission {
                     };
                     state.campaigns.insert(campaign, Arc::new(view));
                 }
-                Err(error) => tracing::warn!(key = entry.key, %error, "not a campaign document"),
+                Err(error) => {
+                    tracing::warn!(key = entry.key, %error, "not a campaign document");
+                }
             }
         }
         self.state.store(Arc::new(state));
     }
 
-    fn take_room(&self, state: &mut State, entry: &Entry, keys: &TrustedKeysFile) {
+    fn take_room(
+        &self,
+        state: &mut State,
+        entry: &Entry,
+        keys: &TrustedKeysFile,
+    ) -> Result<(), &'static str> {
         let text = String::from_utf8_lossy(&entry.value);
         let now = self.clock.monotonic();
-        let room = match Room::verify(&keys.current(), &text) {
-            Ok(room) => room,
-            Err(error) => {
-                tracing::warn!(key = entry.key, %error, "a room document was not believed");
-                return;
-            }
-        };
-        let key = (room.campaign.clone(), room.cohort.clone());
-        match state.rooms.get_mut(&key) {
-            None => {
-                let seen = Seen::new(room, BTreeMap::new());
-                state.rooms.insert(
-                    key,
-                    RoomView {
-                        seen,
-                        document: text.into_owned(),
-                        received: now,
-                    },
-                );
-            }
-            Some(view) if room.version > view.seen.room().version => {
-                let elapsed = now.saturating_duration_since(view.received);
-                match view.seen.replace(room, elapsed) {
-                    Ok(()) => {
-                        view.received = now;
-                        view.document = text.into_owned();
-                    }
-                    Err(error) => {
-                        tracing::error!(key = entry.key, %error, "a room document was refused")
-                    }
-                }
-            }
-            // After a restart the stored copy has the same version, stopped: follow the line again.
-            Some(view) if room.version == view.seen.room().version => {
-                if *view.seen.room() != room {
-                    view.seen = Seen::new(room, view.seen.highest().clone());
-                    view.received = now;
-                }
-            }
-            Some(_) => {}
+        let room =
+            Room::verify(&keys.current(), &text).map_err(|_| "not signed by a trusted key")?;
+        if entry.key != room_key(&room.campaign, &room.cohort) {
+            return Err("another room's");
         }
+        let key = (room.campaign.clone(), room.cohort.clone());
+        let Some(view) = state.rooms.get_mut(&key) else {
+            let view = RoomView {
+                seen: Seen::new(room, BTreeMap::new()),
+                document: text.into_owned(),
+                received: now,
+                restored: false,
+            };
+            state.rooms.insert(key, view);
+            return Ok(());
+        };
+        let elapsed = now.saturating_duration_since(view.received);
+        if view.restored && view.document == *text {
+            // The very document that was stored, whose line stood still since the restart: follow it again.
+            let buckets = view.seen.buckets().clone();
+            view.seen = Seen::new(room, view.seen.highest().clone()).with_buckets(buckets);
+        } else {
+            view.seen.replace(room, elapsed).map_err(reason)?;
+            view.document = text.into_owned();
+        }
+        view.received = now;
+        view.restored = false;
+        Ok(())
+    }
+
+    /// The closed buckets of a room that this process believes from `from` on, at most `limit`, as they stand in `rooms`.
+    #[must_use]
+    pub fn buckets_seen(
+        &self,
+        (campaign, cohort): (&CampaignId, &CohortId),
+        from: u32,
+        limit: usize,
+        rooms: &BTreeMap<String, Entry>,
+    ) -> Vec<BucketSeen> {
+        let state = self.state.load();
+        let Some(view) = state.rooms.get(&(campaign.clone(), cohort.clone())) else {
+            return Vec::new();
+        };
+        let ids = (from..).take(limit);
+        let known = ids.map_while(|id| {
+            let entry = rooms.get(&bucket_key(campaign, cohort, id))?;
+            let document = String::from_utf8_lossy(&entry.value).into_owned();
+            let believed = view.seen.buckets().hash(id) == Some(Bytes32::sha256(&document));
+            believed.then(|| BucketSeen {
+                campaign: campaign.clone(),
+                cohort: cohort.clone(),
+                id,
+                document,
+            })
+        });
+        known.collect()
     }
 
     /// The campaign of a permit, if it runs in the region.
@@ -195,8 +283,7 @@ impl Admission {
             .clock
             .monotonic()
             .saturating_duration_since(view.received);
-        let frontier = view.seen.frontier(&permit.region, elapsed);
-        room::admitted(view.seen.room(), &permit.place, frontier)
+        view.seen.admitted(&permit.place, &permit.region, elapsed)
     }
 
     /// Whether the cohort's time for changes is over (cancelling is always allowed).
@@ -236,6 +323,53 @@ impl Admission {
     }
 }
 
+/// The documents of rooms, and not of their buckets, which may be a hundred thousand.
+fn without_buckets(rooms: &BTreeMap<String, Entry>) -> impl Iterator<Item = &Entry> {
+    let mut from = String::new();
+    std::iter::from_fn(move || {
+        loop {
+            let (key, entry) = rooms.range(from.clone()..).next()?;
+            let Some((room, _)) = key.split_once(BUCKETS) else {
+                from = format!("{key}\0");
+                return Some(entry);
+            };
+            // `0` is the character after `/`: on behind all buckets of this room.
+            from = format!("{room}/bucket0");
+        }
+    })
+}
+
+/// The buckets of a room that are not known yet, in order.
+fn new_buckets(view: &RoomView, rooms: &BTreeMap<String, Entry>) -> Vec<(String, Entry)> {
+    let (campaign, cohort) = (&view.seen.room().campaign, &view.seen.room().cohort);
+    let next = u32::try_from(view.seen.buckets().len()).unwrap_or(u32::MAX);
+    let end = bucket_key(campaign, cohort, u32::MAX);
+    let new = rooms.range(bucket_key(campaign, cohort, next)..=end);
+    new.map(|(key, entry)| (key.clone(), entry.clone()))
+        .collect()
+}
+
+fn learn(view: &mut RoomView, text: &str, keys: &TrustedKeysFile) -> Result<(), &'static str> {
+    let (bucket, hash) =
+        BucketDocument::verify(&keys.current(), text).map_err(|_| "not signed by a trusted key")?;
+    view.seen.learn_bucket(&bucket, hash).map_err(reason)
+}
+
+/// Of a bucket that no room document has called closed yet.
+const OPEN: &str = "the bucket is not closed yet";
+
+fn reason(rejected: Rejected) -> &'static str {
+    match rejected {
+        Rejected::NotNewer => "an older version",
+        Rejected::AnotherRoom => "another room's",
+        Rejected::DrawChanged => "another draw",
+        Rejected::PhaseBack => "the phase went back",
+        Rejected::BucketChanged | Rejected::BucketGap => "a closed bucket changed",
+        Rejected::BucketChain | Rejected::BucketSums => "the bucket does not fit",
+        Rejected::BucketOpen => OPEN,
+    }
+}
+
 /// The document with its lines at a standstill.
 fn stopped(mut room: Room) -> Room {
     for line in room.regions.values_mut() {
@@ -243,3 +377,6 @@ fn stopped(mut room: Room) -> Room {
     }
     room
 }
+
+#[cfg(test)]
+mod tests;

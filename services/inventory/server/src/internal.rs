@@ -19,7 +19,7 @@ pub struct InternalKey {
 }
 
 impl InternalKey {
-    /// Believes callers with the secret; with `certificate`, only if their certificate also says gateway.
+    /// Believes callers with the secret; with `certificate`, only if their certificate also names the right part.
     #[must_use]
     pub fn new(secret: &Secret, certificate: bool) -> Self {
         Self {
@@ -28,8 +28,17 @@ impl InternalKey {
         }
     }
 
-    /// Whether a part of Doseline asks.
+    /// Whether a gateway asks.
     pub fn check<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
+        self.check_role(request, PeerRole::Gateway)
+    }
+
+    /// Whether an identity asks, where the doorkeeper lives.
+    pub fn check_doorkeeper<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
+        self.check_role(request, PeerRole::Identity)
+    }
+
+    fn check_role<T>(&self, request: &Request<T>, role: PeerRole) -> Result<(), Refusal> {
         let shown = request
             .metadata()
             .get(HEADER)
@@ -40,7 +49,7 @@ impl InternalKey {
             return Err(Refusal::CallerUnknown);
         }
         let peer = request.extensions().get::<Arc<PeerIdentity>>();
-        if self.certificate && peer.is_none_or(|peer| peer.role != PeerRole::Gateway) {
+        if self.certificate && peer.is_none_or(|peer| peer.role != role) {
             return Err(Refusal::CallerForbidden);
         }
         Ok(())

@@ -339,6 +339,19 @@ pub struct RoomSeen {
     pub frontier: u64,
 }
 
+/// A closed bucket of a room as this region's inventories saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketSeen {
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// The cohort.
+    pub cohort: CohortId,
+    /// The bucket.
+    pub id: u32,
+    /// The signed document.
+    pub document: String,
+}
+
 /// A region's ledger. Cheap to share; every method may be called at any time.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -393,4 +406,8 @@ pub trait Ledger: Send + Sync {
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault>;
     /// All rooms stored.
     async fn rooms(&self) -> Result<Vec<RoomSeen>, Fault>;
+    /// Stores closed buckets; one that is stored already stays as it is.
+    async fn save_buckets(&self, buckets: &[BucketSeen]) -> Result<(), Fault>;
+    /// All buckets stored, those of a room by id.
+    async fn buckets(&self) -> Result<Vec<BucketSeen>, Fault>;
 }

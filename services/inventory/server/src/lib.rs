@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod config;
+pub mod figures;
 pub mod internal;
 pub mod lease;
 pub mod ledger;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{RegionId, Verdict};
+use domain::{Refusal, RegionId, Verdict};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,9 +21,27 @@ struct OfVerdict {
     verdict: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRefusal {
+    region: String,
+    refusal: &'static str,
+}
+
+/// Documents of rooms that were not believed. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RefusedDocuments(Family<OfReason, Counter>);
+
 /// All metrics of the inventory service.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Documents of rooms that were not believed.
+    pub refused_documents: RefusedDocuments,
+    turned_away: Family<OfRefusal, Counter>,
     verdicts: Family<OfVerdict, Counter>,
     seized: Family<OfRegion, Counter>,
     alarms: Family<OfRegion, Counter>,
@@ -61,6 +79,8 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &Registry) -> Self {
         let metrics = Self {
+            refused_documents: RefusedDocuments::default(),
+            turned_away: Family::default(),
             verdicts: Family::default(),
             seized: Family::default(),
             alarms: Family::default(),
@@ -69,6 +89,16 @@ impl Metrics {
             commit: Family::new_with_constructor(commit),
         };
         registry.register(|registry| {
+            registry.register(
+                "room_documents_refused",
+                "Documents of rooms that were not believed, by why",
+                metrics.refused_documents.0.clone(),
+            );
+            registry.register(
+                "commands_turned_away",
+                "Commands refused before an owner saw them: permits, turns, pauses",
+                metrics.turned_away.clone(),
+            );
             registry.register(
                 "verdicts",
                 "Ops decided, by how they ended",
@@ -103,6 +133,15 @@ impl Metrics {
         metrics
     }
 
+    /// A command was refused before an owner saw it.
+    pub(crate) fn turned_away(&self, region: &RegionId, refusal: Refusal) {
+        let labels = OfRefusal {
+            region: region.to_string(),
+            refusal: refusal.code(),
+        };
+        self.turned_away.get_or_create(&labels).inc();
+    }
+
     /// The metrics of an owner in `region`.
     #[must_use]
     pub fn owner(&self, region: &RegionId) -> OwnerMetrics {
@@ -118,6 +157,17 @@ impl Metrics {
             batch_ops: self.batch_ops.get_or_create(&label).clone(),
             commit: self.commit.get_or_create(&label).clone(),
         }
+    }
+}
+
+impl RefusedDocuments {
+    #[cfg(test)]
+    pub(crate) fn count(&self, reason: &'static str) -> u64 {
+        self.0.get_or_create(&OfReason { reason }).get()
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.0.get_or_create(&OfReason { reason }).inc();
     }
 }
 

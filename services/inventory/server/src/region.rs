@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use runtime::{Clock, Drain, OnExit, Tasks};
 use tokio::sync::mpsc;
 
+use crate::figures::Figures;
 use crate::lease::{Leases, OwnerSeen, View};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub(crate) struct RegionParts {
     pub(crate) clock: Clock,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// What the doorkeeper hears.
+    pub(crate) figures: Figures,
     /// Where owners' tasks belong.
     pub(crate) tasks: Tasks,
 }
@@ -268,6 +271,7 @@ impl Region {
             leases: self.parts.leases.clone(),
             clock: self.parts.clock.clone(),
             metrics: self.parts.metrics.owner(&self.parts.region),
+            load: self.parts.figures.owner(&self.parts.region),
         };
         let exits = self.exits.clone();
         self.parts

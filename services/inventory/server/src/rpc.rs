@@ -13,7 +13,10 @@ use std::sync::Arc;
 use domain::{Refusal, RegionId};
 use futures::Stream;
 use proto::inventory::inventory_service_server::InventoryService;
-use proto::inventory::{ExecuteRequest, ExecuteResponse, WatchShardsRequest, WatchShardsResponse};
+use proto::inventory::{
+    ExecuteRequest, ExecuteResponse, GetFiguresRequest, GetFiguresResponse, WatchShardsRequest,
+    WatchShardsResponse,
+};
 use proto::status;
 use runtime::{Clock, Tasks};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +26,11 @@ pub use clinic_admin::ClinicAdmin;
 pub use side::SideWork;
 
 use crate::admission::Admission;
+use crate::figures::Figures;
 use crate::internal::InternalKey;
 use crate::lease::Leases;
 use crate::ledger::Ledger;
+use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::permits::Verifier;
 
@@ -48,6 +53,10 @@ pub struct Shared {
     pub owners: Owners,
     /// Whose turn it is.
     pub admission: Admission,
+    /// What the doorkeeper hears.
+    pub figures: Figures,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Who a permit speaks of.
     pub verifier: Verifier,
     /// Proof that a gateway asks.
@@ -94,5 +103,16 @@ impl InventoryService for InventoryRpc {
             return Err(status::refuse(Refusal::RegionNotInCampaign));
         }
         Ok(Response::new(watch::serve(Arc::clone(&self.0), region)))
+    }
+
+    async fn get_figures(
+        &self,
+        request: Request<GetFiguresRequest>,
+    ) -> Result<Response<GetFiguresResponse>, Status> {
+        self.0
+            .internal
+            .check_doorkeeper(&request)
+            .map_err(status::refuse)?;
+        Ok(Response::new(self.0.figures.now()))
     }
 }

@@ -19,6 +19,7 @@ use tonic::service::Routes;
 
 use crate::admission::Admission;
 use crate::config::{Config, RegionSettings, Settings};
+use crate::figures::Figures;
 use crate::internal::InternalKey;
 use crate::lease::Leases;
 use crate::ledger::Ledger;
@@ -95,7 +96,10 @@ pub struct Inventory {
 pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
     let metrics = Arc::new(Metrics::register(&boot.registry));
     let owners = Owners::default();
-    let admission = Admission::new(boot.clock.clone());
+    let admission = Admission::new(boot.clock.clone(), metrics.refused_documents.clone());
+    let rooms = parts.keyspace.mirror("/doseline/room/");
+    let served = parts.regions.iter().map(|open| open.region.clone());
+    let figures = Figures::new(served);
     let verifier = Verifier::start(
         &boot.tasks,
         &parts.permit_keys,
@@ -128,7 +132,11 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             .rooms()
             .await
             .with_context(|| format!("rooms of {region}"))?;
-        admission.restore(&region, &stored, &parts.room_keys);
+        let buckets = ledger
+            .buckets()
+            .await
+            .with_context(|| format!("buckets of {region}"))?;
+        admission.restore(&region, (&stored, &buckets), &parts.room_keys);
         let leases = Leases::new(
             parts.keyspace.clone(),
             parts.session.clone(),
@@ -146,6 +154,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             probes: probes.clone(),
             clock: boot.clock.clone(),
             metrics: Arc::clone(&metrics),
+            figures: figures.clone(),
             tasks: boot.tasks.clone(),
         };
         let (manage, mine) = (region::run(manager, boot.drain.clone()), managing.clone());
@@ -166,10 +175,18 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             region.clone(),
             Arc::clone(&ledger),
             admission.clone(),
+            rooms.clone(),
             boot.drain.clone(),
         );
         boot.tasks
             .spawn("remember_rooms", OnExit::StopProcess, remember);
+        let sums = figures.clone().follow(
+            region.clone(),
+            owners.clone(),
+            (boot.clock.clone(), boot.tasks.clone()),
+            over.clone(),
+        );
+        boot.tasks.spawn("follow_figures", OnExit::Log, sums);
         admin.insert(region.clone(), (Arc::clone(&ledger), shards));
         let side = SideWork::new(side_width);
         access.insert(
@@ -182,9 +199,10 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         );
     }
     drop(managing);
+    let campaigns = parts.keyspace.mirror("/doseline/campaign/");
     let follow = admission
         .clone()
-        .follow(parts.keyspace.clone(), parts.room_keys.clone());
+        .follow(rooms, campaigns, parts.room_keys.clone());
     let drain = boot.drain.clone();
     boot.tasks
         .spawn("follow_rooms", OnExit::StopProcess, async move {
@@ -194,6 +212,8 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         regions: access,
         owners,
         admission,
+        figures,
+        metrics,
         verifier,
         internal: InternalKey::new(&parts.internal_key, parts.certificates),
         clock: boot.clock.clone(),
@@ -330,10 +350,11 @@ async fn open_regions(settings: &Settings) -> anyhow::Result<Vec<OpenRegion>> {
 
 /// The methods whose calls are counted by name.
 #[must_use]
-pub fn methods() -> [&'static str; 3] {
+pub fn methods() -> [&'static str; 4] {
     [
         "doseline.inventory.v1.InventoryService/Execute",
         "doseline.inventory.v1.InventoryService/WatchShards",
+        "doseline.inventory.v1.InventoryService/GetFigures",
         "doseline.admin.v1.ClinicAdminService/ApplyClinics",
     ]
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{RegionId, ShardId, SlotState};
+use domain::{CampaignId, CohortId, RegionId, ShardId, SlotState};
 use runtime::Drain;
+use runtime::keyspace::Mirror;
 use tokio::time::MissedTickBehavior;
 
 use crate::admission::Admission;
@@ -16,6 +17,8 @@ use crate::owner::Owners;
 const READ_EVERY: Duration = Duration::from_millis(500);
 /// Changes read at once.
 const READ_MAX: u32 = 2_000;
+/// Buckets stored at once: the first time after a start it may be all of a day.
+const BUCKETS_MAX: usize = 1_000;
 /// How often the rooms are stored; a restart during an etcd outage forgets at most this much of a frontier.
 const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 
@@ -71,17 +74,33 @@ pub(crate) async fn remember_rooms(
     region: RegionId,
     ledger: Arc<dyn Ledger>,
     admission: Admission,
+    rooms: Mirror,
     drain: Drain,
 ) {
     let mut every = tokio::time::interval(REMEMBER_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stored: Vec<RoomSeen> = Vec::new();
+    let mut kept: BTreeMap<(CampaignId, CohortId), u32> = BTreeMap::new();
     loop {
         tokio::select! {
             () = drain.signalled() => return,
             _ = every.tick() => {}
         }
         let seen = admission.seen(&region);
+        for room in &seen {
+            let id = (room.campaign.clone(), room.cohort.clone());
+            let next = kept.entry(id).or_default();
+            let snapshot = rooms.snapshot();
+            let of_room = (&room.campaign, &room.cohort);
+            let new = admission.buckets_seen(of_room, *next, BUCKETS_MAX, &snapshot);
+            let Some(last) = new.last().map(|bucket| bucket.id) else {
+                continue;
+            };
+            match ledger.save_buckets(&new).await {
+                Ok(()) => *next = last.saturating_add(1),
+                Err(error) => tracing::debug!(%region, %error, "buckets could not be stored"),
+            }
+        }
         if seen.is_empty() || seen == stored {
             continue;
         }

@@ -135,6 +135,7 @@ on_both_backends! {
         the_outbox_is_read_in_pieces_without_loss
         the_outbox_has_no_gap_while_many_write
         a_newer_room_replaces_an_older_one_and_never_the_reverse
+        closed_buckets_are_kept_as_they_were_first_seen
     }
     supply {
         an_application_repeated_changes_nothing

@@ -44,6 +44,11 @@ pub(super) struct StampSession {
     pub(super) stamp: Statement,
 }
 
+/// The server committed with a warning: what was written may exist on one machine only.
+#[derive(Debug, thiserror::Error)]
+#[error("the database committed with a warning")]
+pub(super) struct Warned;
+
 // === impl Connector ===
 
 impl Connector {

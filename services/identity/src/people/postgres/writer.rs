@@ -7,16 +7,11 @@ use tokio::sync::mpsc;
 
 use super::super::group::{Ask, GROUP_MAX, Group};
 use super::super::{BoxError, Columns, Corrupt, Placed, Stamp};
-use super::session::{Connector, StampSession};
+use super::session::{Connector, StampSession, Warned};
 use crate::metrics::Metrics;
 
 /// The caller's whole deadline; whoever waited longer is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-
-/// The server committed with a warning: the group may exist on one machine only.
-#[derive(Debug, thiserror::Error)]
-#[error("the database committed with a warning")]
-struct Warned;
 
 /// Ends when every handle of the store is gone.
 pub(super) async fn run(connector: Connector, mut queue: mpsc::Receiver<Ask>, metrics: Metrics) {

@@ -40,7 +40,8 @@ pub(super) fn insert(
     stamp: &Stamp,
     now_micros: i64,
 ) -> Result<Placed, BoxError> {
-    let bucket = open_bucket(txn, stamp.campaign.as_str(), stamp.cohort.as_str())?;
+    let room = (stamp.campaign.as_str(), stamp.cohort.as_str());
+    let bucket = open_bucket(txn, room, now_micros)?;
     txn.prepare_cached(
         "INSERT INTO place
              (campaign, person, cohort, region, serial, bucket, ticket, first_caller, first_issued_at)
@@ -68,8 +69,8 @@ pub(super) fn insert(
 
 pub(super) fn open_bucket(
     txn: &Transaction<'_>,
-    campaign: &str,
-    cohort: &str,
+    (campaign, cohort): (&str, &str),
+    now_micros: i64,
 ) -> Result<i64, BoxError> {
     let find = |txn: &Transaction<'_>| {
         txn.prepare_cached(OPEN_BUCKET)?
@@ -80,10 +81,10 @@ pub(super) fn open_bucket(
         return Ok(id);
     }
     txn.execute(
-        "INSERT INTO room_bucket (campaign, cohort, id)
-         SELECT ?1, ?2, 0 WHERE NOT EXISTS (
+        "INSERT INTO room_bucket (campaign, cohort, id, opened_at)
+         SELECT ?1, ?2, 0, ?3 WHERE NOT EXISTS (
              SELECT 1 FROM room_bucket WHERE campaign = ?1 AND cohort = ?2)",
-        params![campaign, cohort],
+        params![campaign, cohort, now_micros],
     )?;
     find(txn)?.ok_or_else(|| {
         Corrupt {

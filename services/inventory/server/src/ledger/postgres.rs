@@ -13,8 +13,9 @@ use domain::{CampaignId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, 
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
-    Applied, ApplyFault, CancelOp, ClaimView, ClinicSupply, Fault, Ledger, MoveOp, OutboxCursor,
-    OutsideChanges, RoomSeen, SeizeRequest, Seized, ShardCatalogue, ShardRow, SideAnswer,
+    Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicSupply, Fault, Ledger, MoveOp,
+    OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized, ShardCatalogue, ShardRow,
+    SideAnswer,
 };
 
 mod batch;
@@ -266,5 +267,13 @@ impl Ledger for PostgresLedger {
 
     async fn rooms(&self) -> Result<Vec<RoomSeen>, Fault> {
         rooms::all(self).await
+    }
+
+    async fn save_buckets(&self, buckets: &[BucketSeen]) -> Result<(), Fault> {
+        rooms::save_buckets(self, buckets).await
+    }
+
+    async fn buckets(&self) -> Result<Vec<BucketSeen>, Fault> {
+        rooms::buckets(self).await
     }
 }

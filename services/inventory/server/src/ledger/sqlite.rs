@@ -18,9 +18,9 @@ use self::clock::LedgerClock;
 use self::reads::Readers;
 use self::writing::{Outcome, Queue};
 use super::{
-    Applied, ApplyFault, BatchAnswer, BoxError, CancelOp, ClaimView, ClinicSupply, Fault, Ledger,
-    MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized, ShardCatalogue, ShardRow,
-    SideAnswer, SlotCount, Writer,
+    Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, CancelOp, ClaimView, ClinicSupply,
+    Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized,
+    ShardCatalogue, ShardRow, SideAnswer, SlotCount, Writer,
 };
 
 mod batch;
@@ -204,6 +204,19 @@ impl Ledger for SqliteLedger {
     async fn rooms(&self) -> Result<Vec<RoomSeen>, Fault> {
         self.readers.read(reads::rooms).await
     }
+
+    async fn save_buckets(&self, buckets: &[BucketSeen]) -> Result<(), Fault> {
+        let buckets = buckets.to_vec();
+        let work = move |db: &Connection, _| {
+            save_buckets(db, &buckets).map_err(unavailable)?;
+            Ok(Outcome::keep(()))
+        };
+        self.queue.run(1, None, work).await
+    }
+
+    async fn buckets(&self) -> Result<Vec<BucketSeen>, Fault> {
+        self.readers.read(reads::buckets).await
+    }
 }
 
 // === impl SqliteWriter ===
@@ -267,6 +280,17 @@ fn save_rooms(db: &Connection, rooms: &[RoomSeen]) -> rusqlite::Result<()> {
             // Text: an endless frontier has 64 bits, one more than SQLite's integers.
             format!("{:020}", room.frontier),
         ])?;
+    }
+    Ok(())
+}
+
+fn save_buckets(db: &Connection, buckets: &[BucketSeen]) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO bucket_seen (campaign, cohort, id, document) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+    )?;
+    for bucket in buckets {
+        let (campaign, cohort) = (bucket.campaign.as_str(), bucket.cohort.as_str());
+        insert.execute(params![campaign, cohort, bucket.id, bucket.document])?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use inventory_core::{BatchFailure, Effect, Input, SlotCount};
 
 use super::exchange::ReplyTo;
 use super::task::{OwnerExit, OwnerParts};
+use crate::figures::Load;
 use crate::ledger::{self, Fault, Ledger, MoveOp, SeizeRequest, Seized, ShardCatalogue, Writer};
 
 /// How long a caller of the ledger waits before it tries again: short, because clinics wait with it.
@@ -76,8 +77,12 @@ pub(super) fn job(parts: &OwnerParts, writer: &mut MaybeWriter, effect: Effect) 
     let job = match effect {
         Effect::Load { slots } => load(ledger, slots).boxed(),
         Effect::Send { seq, ops } => {
-            let batches = (parts.metrics.clone(), parts.clock.clone());
-            batch(writer.take(), parts.shard, seq, ops, batches).boxed()
+            let counted = Counted {
+                metrics: parts.metrics.clone(),
+                load: Arc::clone(&parts.load.region),
+                clock: parts.clock.clone(),
+            };
+            batch(writer.take(), parts.shard, seq, ops, counted).boxed()
         }
         Effect::Sweep { seq, limit } => sweep(writer.take(), seq, limit).boxed(),
         Effect::Lookup { asks, keys } => async move {
@@ -137,12 +142,23 @@ async fn load(ledger: Arc<dyn Ledger>, asked: Vec<SlotId>) -> Done {
     })
 }
 
+/// Where a batch is counted.
+struct Counted {
+    metrics: crate::metrics::OwnerMetrics,
+    load: Arc<Load>,
+    clock: runtime::Clock,
+}
+
 async fn batch(
     writer: MaybeWriter,
     shard: ShardId,
     seq: u64,
     ops: Vec<Op>,
-    (metrics, clock): (crate::metrics::OwnerMetrics, runtime::Clock),
+    Counted {
+        metrics,
+        load,
+        clock,
+    }: Counted,
 ) -> Done {
     let Some(mut writer) = writer else {
         let failure = BatchFailure::Unknown;
@@ -154,10 +170,9 @@ async fn batch(
     let begun = clock.monotonic();
     let input = match writer.batch(seq, &ops).await {
         Ok(answer) => {
-            metrics.committed(
-                ops.len(),
-                clock.monotonic().saturating_duration_since(begun),
-            );
+            let took = clock.monotonic().saturating_duration_since(begun);
+            metrics.committed(ops.len(), took);
+            load.committed(ops.len(), took);
             let slots = answer.slots.iter().map(count).collect();
             Input::BatchDone {
                 seq,
@@ -166,6 +181,7 @@ async fn batch(
             }
         }
         Err(fault) => {
+            load.failed();
             let failure = failure(&fault).await;
             tracing::warn!(shard.id = %shard, error = %fault, cause = ?std::error::Error::source(&fault), "a batch was not committed for certain");
             Input::BatchFailed { seq, failure }

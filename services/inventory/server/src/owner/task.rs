@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::Ask;
 use super::exchange::{ReplyTo, SlotLine, Snapshot, Update};
 use super::jobs::{self, Done, Job};
+use crate::figures::OwnerLoad;
 use crate::lease::Leases;
 use crate::ledger::{Clinic, Ledger, MoveOp, Writer};
 use crate::metrics::OwnerMetrics;
@@ -47,6 +48,8 @@ pub(crate) struct OwnerParts {
     pub clock: Clock,
     /// What is counted.
     pub metrics: OwnerMetrics,
+    /// What the doorkeeper hears of this owner's load.
+    pub load: OwnerLoad,
 }
 
 /// Why an owner ended.
@@ -428,7 +431,9 @@ impl Owner {
     }
 
     fn tick(&mut self) {
-        self.parts.metrics.queue(self.core.queue_depth());
+        let depth = self.core.queue_depth();
+        self.parts.metrics.queue(depth);
+        self.parts.load.queue(depth);
         self.input(Input::Tick);
         self.jobs.push(jobs::expired_holds(&self.parts));
         let update = Update::Alive {

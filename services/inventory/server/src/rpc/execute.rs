@@ -111,7 +111,10 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
         let begun = permit.and_then(|permit| check(shared, &one, permit));
         match begun {
             Ok(permit) => begin(shared, one, permit, waited, replies),
-            Err(why) => say(replies, answer::refused(id, why.into(), None)),
+            Err(why) => {
+                shared.metrics.turned_away(&one.region, why);
+                say(replies, answer::refused(id, why.into(), None));
+            }
         }
     }
 }
@@ -192,18 +195,20 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, waited: Duration, re
                 | CallKind::GetBooking => Action::Book { slots, booking },
             };
             match shared.admission.check(&permit) {
-                Ok(()) => decide(
-                    shared,
-                    change(mutation, permit),
-                    Some(clinic),
-                    action,
-                    replies,
-                ),
+                Ok(()) => {
+                    shared.figures.came(&permit);
+                    let change = change(mutation, permit);
+                    decide(shared, change, Some(clinic), action, replies);
+                }
                 // An earlier try may be recorded only if doors that were open have been closed again.
                 Err(why @ (Refusal::RoomPaused | Refusal::RoomEnded)) => {
+                    shared.metrics.turned_away(&one.region, why);
                     side::replay_or_refuse(shared, change(mutation, permit), why, replies);
                 }
-                Err(why) => say(replies, answer::refused(one.id, why.into(), None)),
+                Err(why) => {
+                    shared.metrics.turned_away(&one.region, why);
+                    say(replies, answer::refused(one.id, why.into(), None));
+                }
             }
         }
         Asked::Hold {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{CampaignId, PersonId, RequestId, ShardId, SlotId};
-use inventory::ledger::{OutboxCursor, RoomSeen};
+use inventory::ledger::{BucketSeen, OutboxCursor, RoomSeen};
 
 use crate::desk::{done, one, two};
 use crate::world::{AN_HOUR, AT_ONCE, BODY, World, clinic, offer};
@@ -294,4 +294,34 @@ pub async fn a_newer_room_replaces_an_older_one_and_never_the_reverse(world: &Wo
     save(&[room("a", 5, u64::MAX), room("a", 4, 1)]).await;
     assert_eq!(find().await, vec![room("a", 5, u64::MAX), room("b", 1, 7)]);
     save(&[]).await;
+}
+
+pub async fn closed_buckets_are_kept_as_they_were_first_seen(world: &World) {
+    let bucket = |cohort: &str, id, text: &str| BucketSeen {
+        campaign: world.campaign.clone(),
+        cohort: cohort.parse().expect("a cohort"),
+        id,
+        document: text.to_owned(),
+    };
+    let save = async |buckets: &[BucketSeen]| {
+        let saved = world.ledger.save_buckets(buckets).await;
+        saved.expect("saved");
+    };
+    let find = async || world.ledger.buckets().await.expect("buckets");
+    save(&[]).await;
+    assert!(find().await.is_empty());
+    save(&[
+        bucket("b", 0, "zero"),
+        bucket("a", 10, "ten"),
+        bucket("a", 9, "nine"),
+    ])
+    .await;
+    save(&[bucket("a", 9, "another"), bucket("a", u32::MAX, "last")]).await;
+    let all = [
+        bucket("a", 9, "nine"),
+        bucket("a", 10, "ten"),
+        bucket("a", u32::MAX, "last"),
+        bucket("b", 0, "zero"),
+    ];
+    assert_eq!(find().await, all);
 }

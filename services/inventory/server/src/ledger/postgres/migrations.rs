@@ -13,7 +13,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Any number nobody else uses: processes that start together migrate one after the other.
 const LOCK: i64 = 0x646F_7365_6C69_6E65;
 
-const VERSIONS: [(&str, &str); 5] = [
+const VERSIONS: [(&str, &str); 6] = [
     (
         "V1__ledger",
         include_str!("../../../migrations/postgres/0001_ledger.sql"),
@@ -33,6 +33,10 @@ const VERSIONS: [(&str, &str); 5] = [
     (
         "V5__booking_pages",
         include_str!("../../../migrations/postgres/0005_booking_pages.sql"),
+    ),
+    (
+        "V6__buckets",
+        include_str!("../../../migrations/postgres/0006_buckets.sql"),
     ),
 ];
 

@@ -9,10 +9,16 @@ use rusqlite::{Connection, OpenFlags};
 use super::unavailable;
 use crate::ledger::Fault;
 
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "V1__ledger",
-    include_str!("../../../migrations/sqlite/0001_ledger.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "V1__ledger",
+        include_str!("../../../migrations/sqlite/0001_ledger.sql"),
+    ),
+    (
+        "V2__buckets",
+        include_str!("../../../migrations/sqlite/0002_buckets.sql"),
+    ),
+];
 
 /// Someone else writes the file only while it is inspected by hand; longer than this is an error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

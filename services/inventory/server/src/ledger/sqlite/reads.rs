@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::rows::{SLOT_COLUMNS, claim_row, parsed, read_slot, slot_state};
 use super::{files, unavailable};
 use crate::ledger::{
-    Appointment, AppointmentState, ClaimState, ClaimView, Clinic, Fault, OutboxCursor,
+    Appointment, AppointmentState, BucketSeen, ClaimState, ClaimView, Clinic, Fault, OutboxCursor,
     OutsideChanges, RoomSeen, ShardCatalogue,
 };
 
@@ -195,6 +195,21 @@ pub(super) fn rooms(db: &Connection) -> rusqlite::Result<Vec<RoomSeen>> {
             version: row.get(2)?,
             document: row.get(3)?,
             frontier: parsed(row, 4)?,
+        })
+    })?
+    .collect()
+}
+
+pub(super) fn buckets(db: &Connection) -> rusqlite::Result<Vec<BucketSeen>> {
+    db.prepare_cached(
+        "SELECT campaign, cohort, id, document FROM bucket_seen ORDER BY campaign, cohort, id",
+    )?
+    .query_map([], |row| {
+        Ok(BucketSeen {
+            campaign: parsed(row, 0)?,
+            cohort: parsed(row, 1)?,
+            id: row.get(2)?,
+            document: row.get(3)?,
         })
     })?
     .collect()
