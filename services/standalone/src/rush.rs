@@ -5,6 +5,8 @@
 mod acks;
 mod driver;
 mod habits;
+mod history;
+mod manners;
 mod permits;
 mod person;
 pub(crate) mod plan;
@@ -63,6 +65,15 @@ pub(crate) struct Args {
     /// Behaviour follows from it.
     #[arg(long, default_value_t = 20_210_719)]
     pub seed: u64,
+    /// People let in per second, in all regions together; 0 = everybody at once.
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// The part of people with a permit who never come.
+    #[arg(long, default_value_t = 0.0)]
+    pub absent: f64,
+    /// Seconds until those who leave come back.
+    #[arg(long, default_value_t = 20)]
+    pub leave_secs: u64,
     /// Seconds after the opening at which those still trying give up.
     #[arg(long, default_value_t = 600)]
     pub give_up_secs: u64,
@@ -142,9 +153,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
     let outcome = driver::run(Arc::clone(&rush), Arc::new(store)).await?;
     say(&outcome.summary(&issuing))?;
     // Owners answer after the commit; nothing is on its way any more.
-    let verdict = verdict::judge(&rush, &outcome)
+    let history = history::read(&rush)
+        .await
+        .context("the room's history could not be read")?;
+    let verdict = verdict::judge(&rush, &outcome, &history)
         .await
         .context("the ledgers could not be judged")?;
+    say(&line(&rush, &outcome, &history))?;
     report::write(&rush.args.report, &rush, &issuing, &outcome, &verdict)?;
     say(&verdict.told())?;
     say(&format!(
@@ -152,6 +167,52 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
         rush.args.report.join("rush.html").display()
     ))?;
     Ok(verdict.holds())
+}
+
+/// How the line moved and how people came, against what was set.
+fn line(rush: &Rush, outcome: &driver::Outcome, history: &history::History) -> String {
+    let moved = history.moved();
+    let mut text = format!(
+        "line, from the room's history: frontiers moved within {:.2} % of their set speed over any 10 s ({} windows)",
+        100.0 * moved.worst,
+        moved.windows
+    );
+    if let (Some((worst, windows)), true) = (came(rush, outcome, history), rush.args.rate > 0) {
+        text.push_str(&format!(
+            "; people came within {:.1} % of {}/s over any 10 s ({windows} windows)",
+            100.0 * worst,
+            rush.args.rate
+        ));
+    }
+    text
+}
+
+/// The largest difference from the set rate over ten seconds, while every region has people and places; not the first
+/// seconds, in which people only hear that it is their turn.
+fn came(
+    rush: &Rush,
+    outcome: &driver::Outcome,
+    history: &history::History,
+) -> Option<(f64, usize)> {
+    const SETTLED: usize = 10;
+    const WINDOW: usize = 10;
+    let steps = 4;
+    let (from, to) = history.steady()?;
+    let seconds: Vec<u64> = outcome
+        .stats
+        .arrivals
+        .line
+        .chunks(steps)
+        .map(|second| second.iter().sum())
+        .collect();
+    let until = usize::try_from((to - from) / 1_000_000).ok()?;
+    let steady = seconds.get(SETTLED..until.min(seconds.len()))?;
+    let set = (rush.args.rate * WINDOW as u64) as f64;
+    let parts = steady
+        .windows(WINDOW)
+        .map(|window| (window.iter().sum::<u64>() as f64 / set - 1.0).abs());
+    let worst = parts.max_by(f64::total_cmp)?;
+    Some((worst, steady.len() + 1 - WINDOW))
 }
 
 /// The instant that latencies are counted by.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::acks::{Ack, Kind};
 use super::permits::Store;
 use super::person::{self, Acted, Plan};
-use super::stats::{Call, Stats};
+use super::stats::{Call, STEP, Stats};
 use super::{Rush, bar, group};
 use crate::population::spread;
 
@@ -50,6 +50,7 @@ impl Outcome {
         let mut all = issuing.clone();
         all.add(&self.stats);
         text.push_str(&all.table());
+        text.push_str(&self.stats.arrivals.table());
         for (what, count) in &self.stats.broken {
             text.push_str(&format!("a client saw a broken promise: {what}: {count}\n"));
         }
@@ -164,9 +165,22 @@ impl Driver {
             calls,
             acks,
             again,
+            region,
+            arrived,
+            told,
+            absent,
             sold_out,
             broken,
         } = acted;
+        if let Some((manner, at)) = arrived {
+            let since = at.saturating_duration_since(self.opened);
+            self.stats.arrivals.came(manner, region, since, STEP);
+        }
+        self.stats.arrivals.told += u64::from(told);
+        self.stats.arrivals.absent += u64::from(absent);
+        if sold_out && plan.arrived {
+            self.stats.arrivals.empty_handed(region);
+        }
         for call in calls {
             let from_due = call.answered.saturating_duration_since(call.due);
             let from_sent = call.answered.saturating_duration_since(call.sent);
@@ -191,7 +205,7 @@ impl Driver {
                 self.bar.inc(1);
             }
             None => {
-                self.stats.sold_out += u64::from(sold_out);
+                self.stats.sold_out += u64::from(sold_out || told);
                 self.bar.inc(1);
             }
         }

@@ -3,6 +3,8 @@
 //! Behaviour follows from the person's number and the seed: some hold first, some book two doses, some use two devices
 //! at the same instant, some send the same request again, some move, some cancel.
 
+mod turn;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use uuid::Uuid;
 use super::Rush;
 use super::acks::{Ack, Kind};
 use super::habits::{Habit, habit, pick};
+use super::manners::{Manner, manner};
 use super::permits::Store;
 use super::plan::VACCINE;
 use super::stats::Call;
@@ -40,6 +43,12 @@ pub(crate) struct Plan {
     request: Option<Uuid>,
     hold: Option<(String, ClaimVersion, Uuid)>,
     version: ClaimVersion,
+    /// Was told that it is their turn, or does not ask.
+    admitted: bool,
+    /// Came on their turn.
+    pub(super) arrived: bool,
+    /// Went away once.
+    left: bool,
 }
 
 /// One call and how it ended.
@@ -68,6 +77,14 @@ pub(crate) struct Acted {
     pub acks: Vec<Ack>,
     /// When they come again.
     pub again: Option<Instant>,
+    /// Where they live.
+    pub region: u8,
+    /// They came on their turn, just now.
+    pub arrived: Option<(Manner, Instant)>,
+    /// They were told, waiting, that nothing is left.
+    pub told: bool,
+    /// They never come.
+    pub absent: bool,
     /// They found nothing left.
     pub sold_out: bool,
     /// Answers that broke a promise.
@@ -81,6 +98,7 @@ struct Acting {
     person: [u8; 16],
     permit: String,
     channel: Called,
+    manner: Manner,
     due: Instant,
     out: Acted,
 }
@@ -108,6 +126,7 @@ pub(crate) async fn act(
         person,
         permit,
         channel: rush.channels[at].clone(),
+        manner: manner(number, rush.args.seed, rush.args.absent),
         due,
         out: Acted {
             number,
@@ -115,6 +134,10 @@ pub(crate) async fn act(
             calls: Vec::new(),
             acks: Vec::new(),
             again: None,
+            region: u8::try_from(region)?,
+            arrived: None,
+            told: false,
+            absent: false,
             sold_out: false,
             broken: Vec::new(),
         },
@@ -139,6 +162,9 @@ fn person_of(permit: &str) -> Option<[u8; 16]> {
 
 impl Acting {
     async fn go(&mut self) {
+        if !self.turn().await {
+            return;
+        }
         let habit = habit(self.number, self.rush.args.seed);
         if let Some((hold, version, request)) = self.out.plan.hold.clone() {
             self.confirm(hold, version, request).await;
@@ -203,7 +229,11 @@ impl Acting {
         let request_id = *self.out.plan.request.get_or_insert_with(Uuid::new_v4);
         let request = self.book_request(request_id);
         let mut client = BookingServiceClient::new(self.channel.clone());
-        match self.call(Call::Book, client.book(timed(request))).await {
+        let mut request = timed(request);
+        if self.manner == Manner::WrongClock {
+            wrong_clock(&mut request);
+        }
+        match self.call(Call::Book, client.book(request)).await {
             Ok(answer) => {
                 let booking = answer.booking?;
                 let version = ClaimVersion(answer.claim_version);
@@ -425,6 +455,10 @@ impl Acting {
         let answer = work.await;
         let answered = super::now();
         let outcome = outcome(&answer);
+        // Who never asked for their place has come once a booking is not refused for being early.
+        if matches!(call, Call::Book | Call::HoldSlots) && answer_of_a_turn(outcome) {
+            self.arrive();
+        }
         self.out.calls.push(Called1 {
             call,
             outcome,
@@ -502,6 +536,17 @@ impl Acting {
         let jitter = after.mul_f64((spread(self.number) % 256) as f64 / 1_024.0);
         self.out.again = Some(super::now() + after + jitter);
     }
+}
+
+/// What a device says whose owner has set the date forward.
+fn wrong_clock<T>(request: &mut tonic::Request<T>) {
+    let tomorrow = tonic::metadata::MetadataValue::from_static("Fri, 01 Jan 2100 00:00:00 GMT");
+    request.metadata_mut().insert("date", tomorrow);
+}
+
+/// Only people whose turn it is hear these.
+fn answer_of_a_turn(outcome: &str) -> bool {
+    matches!(outcome, "OK" | "SLOT_FULL" | "SLOT_CLOSED")
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

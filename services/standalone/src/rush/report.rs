@@ -76,7 +76,7 @@ fn json(all: &Stats, outcome: &Outcome, verdict: &Verdict) -> serde_json::Value 
     serde_json::json!({
         "holds": verdict.holds(), "verified": verdict.verified, "oversold": verdict.oversold,
         "lost": verdict.lost, "doubled": verdict.doubled, "without_permit": verdict.without_permit,
-        "miscounted": verdict.miscounted, "broken": verdict.broken, "booked": verdict.booked,
+        "early": verdict.early, "miscounted": verdict.miscounted, "broken": verdict.broken, "booked": verdict.booked,
         "unanswered": verdict.unanswered, "seconds": outcome.took.as_secs_f64(),
         "peak_per_second": outcome.peak, "sold_out": outcome.stats.sold_out,
         "gave_up": outcome.stats.gave_up, "calls": calls,
@@ -101,6 +101,7 @@ fn promises(page: &mut String, verdict: &Verdict) -> std::fmt::Result {
             "bookings without a permit for their region",
             verdict.without_permit,
         ),
+        ("people who took something before their turn", verdict.early),
         ("slots whose counter is wrong", verdict.miscounted),
         ("promises that clients saw broken", verdict.broken),
     ] {

@@ -127,7 +127,7 @@ pub(crate) async fn open_room(rush: &Rush) -> anyhow::Result<u64> {
     let request = OpenRoomRequest {
         campaign: rush.args.campaign.clone(),
         cohort: COHORT.to_owned(),
-        people_per_kilosecond: 0,
+        people_per_kilosecond: rush.args.rate * 1_000,
     };
     let open = CampaignAdminServiceClient::new(channel)
         .open_room(request)

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::manners::Arrivals;
+
 /// Width of a step of the time line.
 pub(crate) const STEP: Duration = Duration::from_millis(250);
 /// Latencies above it are counted as it.
@@ -17,6 +19,8 @@ pub(crate) enum Call {
     IssuePermit,
     /// AvailabilityService.ListSlots.
     ListSlots,
+    /// RoomService.GetPlace.
+    GetPlace,
     /// BookingService.Book.
     Book,
     /// BookingService.HoldSlots.
@@ -36,6 +40,7 @@ impl Call {
         match self {
             Self::IssuePermit => "IssuePermit",
             Self::ListSlots => "ListSlots",
+            Self::GetPlace => "GetPlace",
             Self::Book => "Book",
             Self::HoldSlots => "HoldSlots",
             Self::ConfirmHold => "ConfirmHold",
@@ -79,6 +84,8 @@ pub(crate) struct Stats {
     pub sold_out: u64,
     /// People who gave up.
     pub gave_up: u64,
+    /// Who came when.
+    pub arrivals: Arrivals,
     /// Answers that broke a promise, as told by the client alone.
     pub broken: BTreeMap<&'static str, u64>,
 }
@@ -134,6 +141,7 @@ impl Stats {
         }
         self.sold_out += other.sold_out;
         self.gave_up += other.gave_up;
+        self.arrivals.add(&other.arrivals);
         for (what, count) in &other.broken {
             *self.broken.entry(what).or_default() += count;
         }

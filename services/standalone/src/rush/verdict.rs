@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use super::Rush;
 use super::acks::{Ack, Kind};
 use super::driver::Outcome;
+use super::history::History;
 use super::group;
 use facts::{Facts, Place};
 
@@ -31,6 +32,8 @@ pub(crate) struct Verdict {
     pub doubled: u64,
     /// Bookings of people without a permit for that region.
     pub without_permit: u64,
+    /// People who held or booked before their turn.
+    pub early: u64,
     /// Slots whose counter is not the number of their appointments.
     pub miscounted: u64,
     /// Promises that clients themselves saw broken.
@@ -52,6 +55,7 @@ impl Verdict {
                 + self.lost
                 + self.doubled
                 + self.without_permit
+                + self.early
                 + self.miscounted
                 + self.broken
                 == 0
@@ -70,6 +74,7 @@ impl Verdict {
              \x20 acknowledged and lost          {}\n\
              \x20 people with two bookings       {}\n\
              \x20 bookings without a permit      {}\n\
+             \x20 taken before their turn        {}\n\
              \x20 slots with a wrong counter     {}\n\
              \x20 promises clients saw broken    {}\n\
              \x20 (active bookings {}, of which {} whose answer came too late for its caller)",
@@ -77,6 +82,7 @@ impl Verdict {
             self.lost,
             self.doubled,
             self.without_permit,
+            self.early,
             self.miscounted,
             self.broken,
             group(self.booked),
@@ -86,7 +92,11 @@ impl Verdict {
 }
 
 /// Reads the ledgers and judges.
-pub(crate) async fn judge(rush: &Rush, outcome: &Outcome) -> anyhow::Result<Verdict> {
+pub(crate) async fn judge(
+    rush: &Rush,
+    outcome: &Outcome,
+    history: &History,
+) -> anyhow::Result<Verdict> {
     let broken = outcome.stats.broken.values().sum();
     let (Some(people), false) = (&rush.args.people, rush.args.ledgers.is_empty()) else {
         return Ok(Verdict {
@@ -118,6 +128,7 @@ pub(crate) async fn judge(rush: &Rush, outcome: &Outcome) -> anyhow::Result<Verd
     let places = places.context("the database of people")?;
     Ok(Verdict {
         broken,
+        early: early(&ledgers, &places, history),
         ..weigh(regions, &ledgers, &places, &outcome.acks)
     })
 }
@@ -181,6 +192,24 @@ fn weigh(
         .filter_map(|claim| claim.booking);
     verdict.unanswered = booked.filter(|booking| !told.contains(booking)).count() as u64;
     verdict
+}
+
+/// People whose place no reader's frontier can have passed when the ledger gave them their first unit.
+fn early(
+    ledgers: &BTreeMap<String, Facts>,
+    places: &HashMap<[u8; 16], Place>,
+    history: &History,
+) -> u64 {
+    let mut early = 0;
+    for (region, facts) in ledgers {
+        for (person, at) in &facts.taken {
+            let place = places.get(person);
+            let ordinal = place.and_then(|place| history.ordinal(place.bucket, &place.ticket));
+            let due = ordinal.is_some_and(|ordinal| ordinal < history.frontier(region, *at));
+            early += u64::from(!due);
+        }
+    }
+    early
 }
 
 fn count_slots(region: &str, facts: &Facts, verdict: &mut Verdict) {

@@ -11,6 +11,8 @@ pub(super) struct Facts {
     pub(super) appointments: Vec<Appointment>,
     /// By person, of the campaign.
     pub(super) claims: HashMap<[u8; 16], Claim>,
+    /// When a person first held or booked, of the campaign; microseconds since 1970.
+    pub(super) taken: HashMap<[u8; 16], i64>,
     /// By person and request id, of the campaign.
     pub(super) requests: HashMap<([u8; 16], [u8; 16]), Request>,
 }
@@ -53,6 +55,8 @@ pub(super) struct Request {
 pub(super) struct Place {
     pub(super) region: String,
     pub(super) serial: u64,
+    pub(super) bucket: u32,
+    pub(super) ticket: [u8; 16],
 }
 
 pub(super) fn sixteen(bytes: &[u8]) -> anyhow::Result<[u8; 16]> {

@@ -115,6 +115,13 @@ pub(super) async fn facts(url: &str, campaign: &str) -> anyhow::Result<Facts> {
         Ok(())
     })
     .await?;
+    let sql = "SELECT person, (extract(epoch FROM min(at)) * 1000000)::bigint FROM event \
+               WHERE campaign = $1 AND kind IN ('HELD', 'BOOKED') GROUP BY person";
+    each(&snapshot, sql, Some(campaign), |row| {
+        facts.taken.insert(id(row, 0)?, row.try_get(1)?);
+        Ok(())
+    })
+    .await?;
     Ok(facts)
 }
 
@@ -122,11 +129,13 @@ pub(super) async fn places(url: &str, campaign: &str) -> anyhow::Result<HashMap<
     let mut client = connect(url).await?;
     let snapshot = client.build_transaction().read_only(true).start().await?;
     let mut places = HashMap::new();
-    let sql = "SELECT person, region::text, serial::bigint FROM place WHERE campaign = $1";
+    let sql = "SELECT person, region::text, serial::bigint, bucket::bigint, ticket FROM place WHERE campaign = $1";
     each(&snapshot, sql, Some(campaign), |row| {
         let place = Place {
             region: row.try_get(1)?,
             serial: number(row, 2)?,
+            bucket: u32::try_from(number(row, 3)?)?,
+            ticket: id(row, 4)?,
         };
         places.insert(id(row, 0)?, place);
         Ok(())

@@ -76,18 +76,28 @@ pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
         };
         facts.requests.insert(key, request);
     }
+    let mut events = db.prepare(
+        "SELECT person, min(at) FROM event WHERE campaign = ?1 AND kind IN ('HELD', 'BOOKED') GROUP BY person",
+    )?;
+    let mut rows = events.query([campaign])?;
+    while let Some(row) = rows.next()? {
+        let person = sixteen(row.get_ref(0)?.as_blob()?)?;
+        facts.taken.insert(person, row.get(1)?);
+    }
     Ok(facts)
 }
 
 pub(super) fn places(path: &str, campaign: &str) -> anyhow::Result<HashMap<[u8; 16], Place>> {
     let db = open(path)?;
-    let mut query = db.prepare("SELECT person, region, serial FROM place WHERE campaign = ?1")?;
+    let mut query = db.prepare("SELECT person, region, serial, bucket, ticket FROM place WHERE campaign = ?1")?;
     let mut rows = query.query([campaign])?;
     let mut places = HashMap::new();
     while let Some(row) = rows.next()? {
         let place = Place {
             region: row.get(1)?,
             serial: row.get(2)?,
+            bucket: row.get(3)?,
+            ticket: sixteen(row.get_ref(4)?.as_blob()?)?,
         };
         places.insert(sixteen(row.get_ref(0)?.as_blob()?)?, place);
     }

@@ -55,6 +55,8 @@ fn world() -> World {
             Place {
                 region: "seoul".into(),
                 serial: 1,
+                bucket: 0,
+                ticket: [n; 16],
             },
         );
         acks.push(Ack {
