@@ -5,6 +5,7 @@
 
 mod floors;
 mod load;
+mod overload;
 mod reads;
 mod rounds;
 mod sql;
@@ -28,6 +29,7 @@ struct Ask {
 }
 
 const USAGE: &str = "usage: ./dev bench [--rounds N] [--kills N] [--calls N] [--out FOLDER]
+       ./dev bench --overload    goodput at 10 and 33 times what the back end is held to
 
   --rounds N     rounds, each with every series once; medians are of these (3)
   --kills N      owners killed with -9 (100)
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match args.first().map(String::as_str) {
         Some("--floor") => runtime.block_on(floors::serve(&args[1..])),
+        Some("--overload") => runtime.block_on(overload()),
         Some("--help" | "-h") => say(USAGE),
         _ => runtime.block_on(run(ask(&args)?)),
     }
@@ -94,6 +97,13 @@ async fn run(ask: Ask) -> anyhow::Result<()> {
     let file = ask.out.join("bench.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&results.json())?)?;
     say(&format!("figures: {}", file.display()))
+}
+
+async fn overload() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    say("an inventory held to a fixed rate, and more offered than it takes")?;
+    let phases = overload::run(folder.path()).await?;
+    say(&overload::table(&phases))
 }
 
 /// In a cluster of its own: two gateways, three inventories.

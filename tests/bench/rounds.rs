@@ -51,6 +51,7 @@ impl Bench {
             gateways: 1,
             inventories: 1,
             identities: 1,
+            bookings_per_second_max: 0,
         };
         let mut town = Town::closed(folder, options).await?;
         let gateway = callers(&town.cluster.gateways[0].addr)?;

@@ -32,6 +32,8 @@ pub struct Options {
     pub inventories: usize,
     /// Identities.
     pub identities: usize,
+    /// Changes a second that each inventory is held to; 0 = none.
+    pub bookings_per_second_max: u64,
     /// Put a proxy that can be cut between the first inventory and etcd, and between it and PostgreSQL.
     pub proxies: bool,
     /// Where logs and keys go.
@@ -48,6 +50,7 @@ impl Options {
             gateways: 2,
             inventories: 3,
             identities: 2,
+            bookings_per_second_max: 0,
             proxies: false,
             folder: folder.to_owned(),
         }

@@ -67,6 +67,8 @@ pub struct Options {
     pub inventories: usize,
     /// Identities.
     pub identities: usize,
+    /// Changes a second that each inventory is held to; 0 = none.
+    pub bookings_per_second_max: u64,
 }
 
 impl Options {
@@ -81,6 +83,7 @@ impl Options {
             gateways: 2,
             inventories: 3,
             identities: 2,
+            bookings_per_second_max: 0,
         }
     }
 }
@@ -134,6 +137,7 @@ impl Town {
             gateways: options.gateways,
             inventories: options.inventories,
             identities: options.identities,
+            bookings_per_second_max: options.bookings_per_second_max,
             ..ClusterOptions::new(&[REGION], folder)
         })
         .await?;

@@ -17,7 +17,7 @@ use gateway::config::{CallerSettings, RawCallers, RawShedding, Shedding};
 use identity::development::Provider;
 use inventory::ledger::Ledger;
 use inventory::ledger::sqlite::SqliteLedger;
-use inventory::{OpenRegion, Parts};
+use inventory::{OpenRegion, Pace, Parts};
 use runtime::boot::{Boot, HasProcess};
 use runtime::config::{Args as ConfigArgs, Layers, Problems, Process, RawConfig, RawProcess};
 use runtime::keyspace::Keyspace;
@@ -231,6 +231,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
             permit_keys: permit_keys.clone(),
             room_keys: room_keys.clone(),
             verify_threads: 1,
+            pace: Pace::default(),
             peers: None,
         },
         &boot,

@@ -76,10 +76,10 @@ pub(super) fn inventory(
 ) -> anyhow::Result<String> {
     let (folder, process) = (options.folder.display(), process(ports, etcd));
     let mut text = format!(
-        "{process}[inventory]\nsingle_copy = true\ninternal_key_file = \"{folder}/internal.key\"\n\
+        "{process}[inventory]\nsingle_copy = true\nbookings_per_second_max = {}\ninternal_key_file = \"{folder}/internal.key\"\n\
          permit_keys_file = \"{folder}/permit_keys.json\"\nroom_keys_file = \"{folder}/room_keys.json\"\n\
          [inventory.server]\nlisten = \"{}\"\n[inventory.admin]\nlisten = \"{}\"\n",
-        ports.addr, ports.admin
+        options.bookings_per_second_max, ports.addr, ports.admin
     );
     for region in &options.regions {
         let file = options.folder.join(format!("{name}-{region}.url"));

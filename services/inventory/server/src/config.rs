@@ -48,6 +48,9 @@ pub struct RawInventory {
     pub room_keys_file: PathBuf,
     /// Threads that verify permits; 1 to 64.
     pub verify_threads: usize,
+    /// Changes (holds, bookings, confirmations) that this process writes in a second at most, to 1,000,000; 0 = as many
+    /// as the databases take. More waits, and is turned away when it would wait too long.
+    pub bookings_per_second_max: u32,
     /// Start on a database without a synchronous standby.
     pub single_copy: bool,
     /// The regions this process serves.
@@ -100,6 +103,8 @@ pub struct Settings {
     pub room_keys_file: PathBuf,
     /// Threads that verify permits.
     pub verify_threads: usize,
+    /// Changes a second at most; 0 = no bound.
+    pub bookings_per_second_max: u32,
     /// Start on a database without a synchronous standby.
     pub single_copy: bool,
     /// The regions this process serves.
@@ -135,6 +140,7 @@ impl Default for RawInventory {
             permit_keys_file: PathBuf::new(),
             room_keys_file: PathBuf::new(),
             verify_threads: 1,
+            bookings_per_second_max: 0,
             single_copy: false,
             regions: Vec::new(),
         }
@@ -185,6 +191,11 @@ impl RawConfig for RawInventory {
             );
         }
         let verify_threads = problems.within("verify_threads", self.verify_threads, 1..=64);
+        let bookings_per_second_max = problems.within(
+            "bookings_per_second_max",
+            self.bookings_per_second_max,
+            0..=1_000_000,
+        );
         problems.check(
             !self.regions.is_empty(),
             "regions",
@@ -211,6 +222,7 @@ impl RawConfig for RawInventory {
             permit_keys_file: self.permit_keys_file,
             room_keys_file: self.room_keys_file,
             verify_threads,
+            bookings_per_second_max,
             single_copy: self.single_copy,
             regions,
         })

@@ -18,4 +18,5 @@ pub mod rpc;
 pub mod server;
 mod tail;
 
+pub use owner::Pace;
 pub use server::{Inventory, OpenRegion, Parts, run, start};

@@ -4,6 +4,7 @@
 
 mod exchange;
 mod jobs;
+mod pace;
 mod task;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use domain::{ClinicId, Epoch, Op, Refusal, RegionId, ShardId, SlotState, Verdict
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use exchange::{Answered, Call, CallKind, CallNames, ReplyTo, SlotLine, Snapshot, Update};
+pub use pace::Pace;
 pub use task::OwnerExit;
 pub(crate) use task::{OwnerParts, run};
 

@@ -16,7 +16,7 @@ use crate::figures::Figures;
 use crate::lease::{Leases, OwnerSeen, View};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::owner::{self, OwnerExit, OwnerHandle, OwnerParts, Owners};
+use crate::owner::{self, OwnerExit, OwnerHandle, OwnerParts, Owners, Pace};
 use crate::placement::{self, Member};
 use crate::probe::Probes;
 
@@ -49,6 +49,8 @@ pub(crate) struct RegionParts {
     pub(crate) metrics: Arc<Metrics>,
     /// What the doorkeeper hears.
     pub(crate) figures: Figures,
+    /// The process's bound of changes a second.
+    pub(crate) pace: Pace,
     /// Where owners' tasks belong.
     pub(crate) tasks: Tasks,
 }
@@ -272,6 +274,7 @@ impl Region {
             clock: self.parts.clock.clone(),
             metrics: self.parts.metrics.owner(&self.parts.region),
             load: self.parts.figures.owner(&self.parts.region),
+            pace: self.parts.pace.clone(),
         };
         let exits = self.exits.clone();
         self.parts

@@ -25,7 +25,7 @@ use crate::lease::Leases;
 use crate::ledger::Ledger;
 use crate::ledger::postgres::{PostgresConfig, PostgresLedger};
 use crate::metrics::Metrics;
-use crate::owner::Owners;
+use crate::owner::{Owners, Pace};
 use crate::permits::Verifier;
 use crate::probe::{Connector, Probes};
 use crate::region::{self, RegionParts};
@@ -76,6 +76,8 @@ pub struct Parts {
     pub room_keys: TrustedKeysFile,
     /// Threads that verify permits.
     pub verify_threads: usize,
+    /// The process's bound of changes a second.
+    pub pace: Pace,
     /// How other inventories are reached.
     pub peers: Option<ClientTls>,
 }
@@ -155,6 +157,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
             clock: boot.clock.clone(),
             metrics: Arc::clone(&metrics),
             figures: figures.clone(),
+            pace: parts.pace.clone(),
             tasks: boot.tasks.clone(),
         };
         let (manage, mine) = (region::run(manager, boot.drain.clone()), managing.clone());
@@ -289,6 +292,7 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
         permit_keys,
         room_keys,
         verify_threads: settings.verify_threads,
+        pace: Pace::per_second(settings.bookings_per_second_max),
         peers,
     };
     let inventory = start(parts, &boot).await?;

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use inventory_core::{BatchFailure, Effect, Input, SlotCount};
 
 use super::exchange::ReplyTo;
+use super::pace::Pace;
 use super::task::{OwnerExit, OwnerParts};
 use crate::figures::Load;
 use crate::ledger::{self, Fault, Ledger, MoveOp, SeizeRequest, Seized, ShardCatalogue, Writer};
@@ -81,6 +82,7 @@ pub(super) fn job(parts: &OwnerParts, writer: &mut MaybeWriter, effect: Effect) 
                 metrics: parts.metrics.clone(),
                 load: Arc::clone(&parts.load.region),
                 clock: parts.clock.clone(),
+                pace: parts.pace.clone(),
             };
             batch(writer.take(), parts.shard, seq, ops, counted).boxed()
         }
@@ -147,6 +149,7 @@ struct Counted {
     metrics: crate::metrics::OwnerMetrics,
     load: Arc<Load>,
     clock: runtime::Clock,
+    pace: Pace,
 }
 
 async fn batch(
@@ -158,6 +161,7 @@ async fn batch(
         metrics,
         load,
         clock,
+        pace,
     }: Counted,
 ) -> Done {
     let Some(mut writer) = writer else {
@@ -167,7 +171,9 @@ async fn batch(
             input: Input::BatchFailed { seq, failure },
         };
     };
+    // Part of what a batch takes: whoever steers by it must see it.
     let begun = clock.monotonic();
+    pace.take(ops.len(), &clock).await;
     let input = match writer.batch(seq, &ops).await {
         Ok(answer) => {
             let took = clock.monotonic().saturating_duration_since(begun);

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::Ask;
+use super::pace::Pace;
 use super::exchange::{ReplyTo, SlotLine, Snapshot, Update};
 use super::jobs::{self, Done, Job};
 use crate::figures::OwnerLoad;
@@ -50,6 +51,8 @@ pub(crate) struct OwnerParts {
     pub metrics: OwnerMetrics,
     /// What the doorkeeper hears of this owner's load.
     pub load: OwnerLoad,
+    /// The process's bound of changes a second.
+    pub pace: Pace,
 }
 
 /// Why an owner ended.
