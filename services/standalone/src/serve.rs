@@ -293,7 +293,7 @@ fn gateway_parts(
         channels_per_owner: 2,
         shedding: config.shedding,
         watchers_max: 1_000,
-        poll_before_open: Duration::from_secs(30),
+        verify_places: true,
     })
 }
 
