@@ -2,3 +2,5 @@
 
 pub(crate) mod audit;
 //SIM pub(crate) mod simulate;
+pub(crate) mod export;
+pub(crate) mod operate;
