@@ -213,6 +213,8 @@ pub(crate) enum RoomCommand {
     },
     /// Check a draw from its published documents alone, and tell a ticket's place.
     Audit(crate::room::audit::Args),
+    /// Simulate an opening of millions in virtual time, and report what was claimed against what came out.
+    Simulate(Box<crate::room::simulate::Args>),
 }
 
 /// Runs `doseline room`.
@@ -259,6 +261,7 @@ pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
             print(&json!({ "version": paused.version }))
         }
         RoomCommand::Audit(args) => crate::room::audit::run(&args),
+        RoomCommand::Simulate(args) => crate::room::simulate::run(&args),
     }
 }
 

@@ -4,6 +4,7 @@
 //! of `domain` and `identity` alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::place::Place;
@@ -75,7 +76,7 @@ struct OpenBucket {
 pub(super) struct World<'a> {
     scene: &'a Scene,
     calendar: Calendar,
-    seen: Seen,
+    seen: Arc<Seen>,
     written: u64,
     steering: Steering,
     wanted: f64,
@@ -97,7 +98,10 @@ pub(super) struct World<'a> {
 }
 
 fn ids() -> (CampaignId, CohortId) {
-    ("simulated".parse().expect("a slug"), "cohort".parse().expect("a slug"))
+    (
+        "simulated".parse().expect("a slug"),
+        "cohort".parse().expect("a slug"),
+    )
 }
 
 fn at(micros: u64) -> Timestamp {
@@ -126,7 +130,8 @@ fn settings(scene: &Scene) -> Settings {
 
 impl<'a> World<'a> {
     pub(super) fn new(scene: &'a Scene) -> Self {
-        let devices = f64::from(scene.people) * (scene.habits.devices + 9.0 * scene.habits.ten_devices);
+        let devices =
+            f64::from(scene.people) * (scene.habits.devices + 9.0 * scene.habits.ten_devices);
         let drawn_secs = (devices / scene.polls_per_second as f64) as u64 + 10;
         let opens = drawn_secs * 1_000_000;
         let ends = opens + scene.open_for_secs * 1_000_000;
@@ -141,7 +146,7 @@ impl<'a> World<'a> {
         let mut it = Self {
             scene,
             calendar: Calendar::new(ends),
-            seen,
+            seen: Arc::new(seen),
             written: 0,
             steering,
             wanted: 0.0,
@@ -195,12 +200,16 @@ impl<'a> World<'a> {
                     ..Event::default()
                 };
                 let moment = crowd::uniform(scene.seed, number, 16 + u64::from(device));
-                self.calendar.put((moment * self.opens as f64) as u64, event);
+                self.calendar
+                    .put((moment * self.opens as f64) as u64, event);
             }
         }
         let mut before = 0u64;
         for (ordinal, here) in standing.iter().enumerate() {
-            self.figures.place_error = self.figures.place_error.max(before.abs_diff(ordinal as u64));
+            self.figures.place_error = self
+                .figures
+                .place_error
+                .max(before.abs_diff(ordinal as u64));
             before += u64::from(*here);
         }
         self.figures.n0 = u64::from(scene.people);
@@ -244,38 +253,47 @@ impl<'a> World<'a> {
         (self.steering, plan) = self.steering.tick(&tick);
         self.wanted = plan.basis.values().map(|basis| basis.wanted).sum();
         let mut room = self.seen.room().successor("");
-        room.phase = if plan.exhausted { Phase::Exhausted } else { Phase::Open };
+        room.phase = if plan.exhausted {
+            Phase::Exhausted
+        } else {
+            Phase::Open
+        };
         room.regions = plan.regions;
         if let Some((bucket, hash)) = &closed {
             room.last_closed_bucket = Some(bucket.id);
             room.last_bucket_hash = Some(*hash);
         }
-        let kept = self.seen.replace(room, Duration::from_micros(now - self.written));
+        let seen = Arc::make_mut(&mut self.seen);
+        let kept = seen.replace(room, Duration::from_micros(now - self.written));
         kept.expect("the doorkeeper's own documents follow each other");
         if let Some((bucket, hash)) = closed {
-            self.seen.learn_bucket(&bucket, hash).expect("the next bucket");
+            seen.learn_bucket(&bucket, hash).expect("the next bucket");
         }
         self.written = now;
         self.watch_frontiers(now);
     }
 
     fn watch_frontiers(&mut self, now: u64) {
-        let total = self.seen.buckets().people();
-        let (mut farthest, mut speed) = (0, 0u64);
         for ((region, _), history) in self.scene.regions.iter().zip(&mut self.history) {
             let frontier = self.seen.frontier(region, Duration::ZERO).unwrap_or(0);
-            if history.last().is_some_and(|last| u64::from(*last) > frontier) {
+            if history
+                .last()
+                .is_some_and(|last| u64::from(*last) > frontier)
+            {
                 self.figures.frontier_fell += 1;
             }
             history.push(frontier as u32);
-            farthest = farthest.max(total.saturating_sub(frontier));
-            speed = speed.max(self.seen.room().regions[region].per_kilosecond);
         }
-        let wait = farthest as f64 * 1_000.0 / (speed.max(1)) as f64;
+        let line = self.present.saturating_sub(self.figures_came());
+        let wanted = self.wanted;
+        // T is the last one's wait.
+        let wait = if wanted > 0.0 {
+            line as f64 / wanted
+        } else {
+            0.0
+        };
         let c = f64::from(domain::room::wait::POLLS_A_WAIT);
-        let bound = self.wanted * c * (1.0 + (wait / c).max(1.0).ln());
-        let (wanted, came) = (self.wanted, self.figures_came());
-        let line = self.present.saturating_sub(came);
+        let bound = wanted * c * (1.0 + (wait / c).max(1.0).ln());
         let second = self.figures.second(now);
         (second.wanted, second.bound, second.line) = (wanted as f32, bound as f32, line as u32);
     }
@@ -295,7 +313,13 @@ impl<'a> World<'a> {
             self.late_due -= 1.0;
             let number = self.scene.people + self.late_joined.len() as u32;
             self.late_joined.push(((now - self.opens) / 1_000) as u32);
-            let who = crowd::person(self.scene.seed, number, true, &self.scene.habits, &self.scene.regions);
+            let who = crowd::person(
+                self.scene.seed,
+                number,
+                true,
+                &self.scene.habits,
+                &self.scene.regions,
+            );
             self.open.size += 1;
             self.open.regions[usize::from(who.region)] += 1;
             if who.devices == 0 {
@@ -319,7 +343,9 @@ impl<'a> World<'a> {
         let age = now.saturating_sub(self.open.since);
         let total = self.seen.buckets().people();
         let passed = |(region, _): &(domain::RegionId, f64)| {
-            self.seen.frontier(region, Duration::from_micros(TICK_MICROS)).is_some_and(|at| at >= total)
+            self.seen
+                .frontier(region, Duration::from_micros(TICK_MICROS))
+                .is_some_and(|at| at >= total)
         };
         let empty = age >= 1_000_000 && self.scene.regions.iter().all(passed);
         let due = age >= BUCKET_MICROS || self.open.size >= BUCKET_SIZE || empty;
@@ -334,9 +360,18 @@ impl<'a> World<'a> {
                 ..OpenBucket::default()
             },
         );
-        let bucket = bucket(self.scene, u32::from(self.open_id), &self.seen, open.size, &open.regions);
+        let bucket = bucket(
+            self.scene,
+            u32::from(self.open_id),
+            &self.seen,
+            open.size,
+            &open.regions,
+        );
         let hash = Bytes32::sha256([u8::try_from(self.open_id % 256).unwrap_or(0); 4]);
-        assert!(self.steering.crowd().push(&bucket), "buckets close in order");
+        assert!(
+            self.steering.crowd().push(&bucket),
+            "buckets close in order"
+        );
         self.open_id += 1;
         self.closed_at.push(now);
         Some((bucket, hash))
@@ -367,7 +402,7 @@ impl<'a> World<'a> {
             polls_per_second: self.scene.polls_per_second,
             expected_people: 0,
         };
-        let seen = self.seen.clone();
+        let seen = Arc::clone(&self.seen);
         let opens_at = Some(at(self.opens));
         let views: Vec<View<'_>> = self
             .scene
@@ -445,12 +480,18 @@ impl<'a> World<'a> {
             }
             Group::Early | Group::TenDevices | Group::Reloader | Group::Returner => self.opens,
         };
-        let closed = self.closed_at[if group == Group::Late { usize::from(event.bucket) } else { 0 }];
+        let closed = self.closed_at[if group == Group::Late {
+            usize::from(event.bucket)
+        } else {
+            0
+        }];
         let turn = self.turn(event, now).max(closed);
         let figures = &mut self.figures.groups[usize::from(event.group)];
         figures.waits.note(now.saturating_sub(joined) / 1_000_000);
         figures.delays.note(now.saturating_sub(turn) / 100_000);
-        figures.admitted.note(turn.saturating_sub(self.opens) as f64 / 1e6);
+        figures
+            .admitted
+            .note(turn.saturating_sub(self.opens) as f64 / 1e6);
         if let Some(told) = self.told.remove(&event.person) {
             for (said, from, to) in told.ranges {
                 self.figures.ranges.0 += 1;
@@ -465,7 +506,10 @@ impl<'a> World<'a> {
         let history = &self.history[usize::from(event.region)];
         let after = history.partition_point(|frontier| *frontier <= event.ordinal);
         let tick = |at: usize| self.opens + at as u64 * TICK_MICROS;
-        let (Some(before), Some(next)) = (after.checked_sub(1).map(|at| history[at]), history.get(after)) else {
+        let (Some(before), Some(next)) = (
+            after.checked_sub(1).map(|at| history[at]),
+            history.get(after),
+        ) else {
             return tick(after.saturating_sub(1)).min(now);
         };
         let part = f64::from(event.ordinal - before) / f64::from((next - before).max(1));
@@ -511,7 +555,11 @@ impl BackEnd {
 /// The room right after the draw, and its doorkeeper.
 fn drawn_room(scene: &Scene, back_ends: &[BackEnd]) -> (Seen, Steering) {
     let (campaign, cohort) = ids();
-    let mut room = Room::lobby(campaign, cohort, scene.regions.iter().map(|(region, _)| region.clone()));
+    let mut room = Room::lobby(
+        campaign,
+        cohort,
+        scene.regions.iter().map(|(region, _)| region.clone()),
+    );
     room.phase = Phase::Drawn;
     room.draw = Draw {
         n0: Some(u64::from(scene.people)),
@@ -543,7 +591,8 @@ fn drawn_room(scene: &Scene, back_ends: &[BackEnd]) -> (Seen, Steering) {
     });
     room.regions = plan.regions;
     seen = Seen::new(room, BTreeMap::new()).with_buckets(seen.buckets().clone());
-    seen.learn_bucket(&zero, Bytes32::ZERO).expect("the first bucket");
+    seen.learn_bucket(&zero, Bytes32::ZERO)
+        .expect("the first bucket");
     (seen, steering)
 }
 
