@@ -3,20 +3,24 @@
 //! Invariant: whether somebody is admitted, when they ask again and how fast the line goes is decided by the functions
 //! of `domain` and `identity` alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::Timestamp;
 use domain::place::Place;
-use domain::room::draw::Draw;
 use domain::room::wait::{Pace, View, Waiter, Waiting};
-use domain::room::{BucketDocument, Bytes32, Phase, Room, Seen};
-use domain::{CampaignId, CohortId, Timestamp};
-use identity::doorkeeper::steer::{self, Crowd, Gateways, Plan, Rate, Settings, Steering, Tick};
+use domain::room::{BucketDocument, Bytes32, Phase, Seen};
+use identity::doorkeeper::steer::{Gateways, Plan, Steering, Tick};
 
 use super::calendar::{Calendar, Event};
-use super::crowd::{self, Group, Habits, Shares};
+use super::crowd::{self, Group};
 use super::figures::Figures;
+
+mod scene;
+
+pub(super) use scene::Scene;
+use scene::{BackEnd, bucket, drawn_room};
 
 /// The doorkeeper writes four times a second.
 const TICK_MICROS: u64 = 250_000;
@@ -31,32 +35,6 @@ const NO_ORDINAL: u32 = u32::MAX;
 const WATCHED: u32 = 1_024;
 /// Virtual time begins here.
 const BEGIN: i64 = 1_626_000_000_000_000;
-
-/// What is simulated.
-#[derive(Clone, Debug)]
-pub(super) struct Scene {
-    pub people: u32,
-    pub late: u32,
-    pub open_for_secs: u64,
-    pub rate: f64,
-    pub adaptive: bool,
-    pub capacity: f64,
-    pub supply: u64,
-    pub habits: Habits,
-    pub regions: Shares,
-    pub polls_per_second: u64,
-    pub seed: u64,
-}
-
-/// A region's inventories, as far as the doorkeeper sees them.
-#[derive(Clone, Debug, Default)]
-struct BackEnd {
-    capacity: f64,
-    credit: f64,
-    queue: u64,
-    left: u64,
-    arrived: u64,
-}
 
 /// What a watched person was told.
 #[derive(Default)]
@@ -97,33 +75,8 @@ pub(super) struct World<'a> {
     figures: Figures,
 }
 
-fn ids() -> (CampaignId, CohortId) {
-    (
-        "simulated".parse().expect("a slug"),
-        "cohort".parse().expect("a slug"),
-    )
-}
-
 fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(BEGIN + i64::try_from(micros).unwrap_or(i64::MAX))
-}
-
-fn settings(scene: &Scene) -> Settings {
-    let rate = if scene.adaptive {
-        Rate::Adaptive {
-            start: scene.rate / 10.0,
-            ceiling: scene.rate,
-        }
-    } else {
-        Rate::Fixed(scene.rate)
-    };
-    Settings {
-        rate,
-        ttl: Duration::from_secs(10),
-        presence: 1.0,
-        latency_max: Duration::from_millis(500),
-        queued_max: 100_000,
-    }
 }
 
 // === impl World ===
@@ -534,79 +487,5 @@ impl<'a> World<'a> {
             let micros = |duration: Duration| duration.as_micros() as u64;
             told.ranges.push((now, micros(eta.from), micros(to)));
         }
-    }
-}
-
-// === impl BackEnd ===
-
-impl BackEnd {
-    fn figures(&self) -> steer::Figures {
-        steer::Figures {
-            left: self.left,
-            arrived: self.arrived,
-            unserved: self.queue,
-            queued: self.queue,
-            latency: Duration::from_secs_f64(self.queue as f64 / self.capacity.max(1.0)),
-            commits_per_second: self.capacity.min(self.arrived as f64),
-        }
-    }
-}
-
-/// The room right after the draw, and its doorkeeper.
-fn drawn_room(scene: &Scene, back_ends: &[BackEnd]) -> (Seen, Steering) {
-    let (campaign, cohort) = ids();
-    let mut room = Room::lobby(
-        campaign,
-        cohort,
-        scene.regions.iter().map(|(region, _)| region.clone()),
-    );
-    room.phase = Phase::Drawn;
-    room.draw = Draw {
-        n0: Some(u64::from(scene.people)),
-        final_seed: Some(Bytes32::sha256(scene.seed.to_be_bytes())),
-        ..Draw::default()
-    };
-    room.last_closed_bucket = Some(0);
-    for ((region, _), back_end) in scene.regions.iter().zip(back_ends) {
-        if let Some(line) = room.regions.get_mut(region) {
-            line.left = back_end.left;
-        }
-    }
-    let mut regions = vec![0u64; scene.regions.len()];
-    for number in 0..scene.people {
-        let who = crowd::person(scene.seed, number, false, &scene.habits, &scene.regions);
-        regions[usize::from(who.region)] += 1;
-    }
-    let mut seen = Seen::new(room.clone(), BTreeMap::new());
-    let zero = bucket(scene, 0, &seen, u64::from(scene.people), &regions);
-    let mut people = Crowd::default();
-    assert!(people.push(&zero), "the first bucket");
-    let steering = Steering::resume(settings(scene), &room, people, None);
-    // What the doors will begin with tells those in front when to be there.
-    let (_, plan) = steering.tick(&Tick {
-        followed: Duration::ZERO,
-        version: room.version,
-        regions: BTreeMap::new(),
-        gateways: Gateways::default(),
-    });
-    room.regions = plan.regions;
-    seen = Seen::new(room, BTreeMap::new()).with_buckets(seen.buckets().clone());
-    seen.learn_bucket(&zero, Bytes32::ZERO)
-        .expect("the first bucket");
-    (seen, steering)
-}
-
-fn bucket(scene: &Scene, id: u32, seen: &Seen, size: u64, regions: &[u64]) -> BucketDocument {
-    let (campaign, cohort) = ids();
-    let named = scene.regions.iter().map(|(region, _)| region.clone());
-    BucketDocument {
-        campaign,
-        cohort,
-        id,
-        before: seen.buckets().people(),
-        size,
-        regions: named.zip(regions.iter().copied()).collect(),
-        list_root: None,
-        prev_hash: seen.buckets().last_hash(),
     }
 }
