@@ -31,7 +31,7 @@ pub(super) enum Group {
     TenDevices,
     /// Asks every second, whatever it is told.
     Reloader,
-    /// Leaves at its first answer after the opening and comes back an hour later.
+    /// Leaves at its first answer after the opening and comes back about an hour later.
     Returner,
 }
 

@@ -27,7 +27,8 @@ const TICK_MICROS: u64 = 250_000;
 const BUCKET_MICROS: u64 = 60_000_000;
 const BUCKET_SIZE: u64 = 50_000;
 const LATE_FOR_MICROS: u64 = 3_600_000_000;
-const AWAY_MICROS: u64 = 3_600_000_000;
+/// An hour, give or take a quarter.
+const AWAY_MICROS: (u64, u64) = (2_700_000_000, 1_800_000_000);
 const RELOAD_MICROS: u64 = 1_000_000;
 /// Not known yet.
 const NO_ORDINAL: u32 = u32::MAX;
@@ -406,7 +407,8 @@ impl<'a> World<'a> {
             // Marked by a bucket that nobody of bucket 0 has.
             Group::Returner if event.bucket == 0 && now >= self.opens => {
                 event.bucket = 1;
-                AWAY_MICROS
+                let part = crowd::uniform(self.scene.seed, event.person, 5);
+                AWAY_MICROS.0 + (part * AWAY_MICROS.1 as f64) as u64
             }
             Group::Early | Group::Late | Group::TenDevices | Group::Returner => {
                 u64::try_from(told.poll_after.as_micros()).unwrap_or(u64::MAX / 2)
