@@ -218,6 +218,8 @@ pub(crate) enum RoomCommand {
     Export(crate::room::export::Args),
     #[command(flatten)]
     Operate(crate::room::operate::Command),
+    /// Simulate an opening of millions in virtual time, and report what was claimed against what came out.
+    Simulate(Box<crate::room::simulate::Args>),
 }
 
 /// Runs `doseline room`.
@@ -257,6 +259,7 @@ pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
         RoomCommand::Audit(args) => crate::room::audit::run(&args),
         RoomCommand::Export(args) => crate::room::export::run(args).await,
         RoomCommand::Operate(command) => crate::room::operate::run(command).await,
+        RoomCommand::Simulate(args) => crate::room::simulate::run(&args),
     }
 }
 

@@ -8,7 +8,7 @@ mod habits;
 mod permits;
 mod person;
 pub(crate) mod plan;
-mod report;
+pub(crate) mod report;
 mod setup;
 mod stats;
 mod verdict;
