@@ -53,8 +53,9 @@ pub struct RawGateway {
     pub shedding: RawShedding,
     /// Callers that watch availability at once; 1 to 100,000.
     pub watchers_max: usize,
-    /// How often a person asks for the place before the doors open, half as much more or less; 1 s to 1 h.
-    pub poll_before_open: HumanDuration,
+    /// Verify the permits of people who ask for their place. Without it an answer costs a tenth; all it says can be
+    /// computed from public documents, and nobody books by it.
+    pub verify_places: bool,
 }
 
 /// `gateway.callers`, as it stands in the file.
@@ -116,8 +117,8 @@ pub struct Settings {
     pub shedding: Shedding,
     /// Callers that watch availability at once.
     pub watchers_max: usize,
-    /// How often a person asks for the place before the doors open.
-    pub poll_before_open: Duration,
+    /// Verify the permits of people who ask for their place.
+    pub verify_places: bool,
 }
 
 /// How calling systems are recognised.
@@ -165,7 +166,7 @@ impl Default for RawGateway {
             callers: RawCallers::default(),
             shedding: RawShedding::default(),
             watchers_max: 1_000,
-            poll_before_open: HumanDuration::from_secs(30),
+            verify_places: true,
         }
     }
 }
@@ -236,12 +237,6 @@ impl RawConfig for RawGateway {
         let callers =
             problems.section("callers", |problems| self.callers.settings(problems, plain));
         let shedding = problems.section("shedding", |problems| self.shedding.validate(problems));
-        let second = HumanDuration::from_secs(1);
-        let poll = problems.within(
-            "poll_before_open",
-            self.poll_before_open,
-            second..=HumanDuration::from_secs(3_600),
-        );
         let watchers_max = problems.within("watchers_max", self.watchers_max, 1..=100_000);
         Some(Settings {
             server: server?,
@@ -255,7 +250,7 @@ impl RawConfig for RawGateway {
             callers,
             shedding: shedding?,
             watchers_max,
-            poll_before_open: poll.get(),
+            verify_places: self.verify_places,
         })
     }
 }

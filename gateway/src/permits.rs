@@ -12,13 +12,14 @@ use arc_swap::ArcSwap;
 use domain::Refusal;
 use proto::identity::identity_service_client::IdentityServiceClient;
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::room::room_service_client::RoomServiceClient;
 use proto::status::{read, refuse};
 use runtime::keyspace::{Entry, Keyspace};
 use runtime::transport::normalised;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
@@ -50,6 +51,12 @@ struct Members {
     /// By address, so that a channel outlives changes of other members.
     channels: BTreeMap<Addr, [Channel; CHANNELS_EACH]>,
     staying: Vec<Addr>,
+}
+
+/// What makes a request of ours one.
+pub(crate) struct Signed {
+    metadata: MetadataMap,
+    deadline: Instant,
 }
 
 /// The part of a member's value that a gateway uses.
@@ -122,17 +129,61 @@ impl Permits {
         request: &IssuePermitRequest,
         deadline: Instant,
     ) -> Result<Response<IssuePermitResponse>, Status> {
-        let mut request = Request::new(request.clone());
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        self.connector.internal().sign(request.metadata_mut());
-        let system = MetadataValue::try_from(caller.system.as_str())
-            .map_err(|_| refuse(Refusal::CallerUnknown))?;
-        request.metadata_mut().insert(CALLER_HEADER, system);
-        runtime::telemetry::inject(request.metadata_mut());
+        let signed = Signed {
+            metadata: self.signed(caller)?,
+            deadline,
+        };
+        let request = signed.with(request.clone());
         IdentityServiceClient::new(channel)
             .issue_permit(request)
             .await
             .map_err(normalised)
+    }
+
+    /// Asks a member for what only identity's store knows, and another one when it does not answer. `ask` gets a client
+    /// and what makes its request.
+    pub(crate) async fn record<T, F>(
+        &self,
+        caller: &Caller,
+        deadline: Instant,
+        ask: impl Fn(RoomServiceClient<Channel>, Signed) -> F,
+    ) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let attempts = async {
+            let mut waits = Backoff::new(WAIT_FIRST, WAIT_LONGEST);
+            let mut at: usize = rand::random_range(0..1_024);
+            loop {
+                let channel = self.members.load().channel(at);
+                at += 1;
+                if let Some(channel) = channel {
+                    let client = RoomServiceClient::new(channel);
+                    let signed = Signed {
+                        metadata: self.signed(caller)?,
+                        deadline,
+                    };
+                    match ask(client, signed).await.map_err(normalised) {
+                        Ok(answer) => return Ok(Response::new(answer.into_inner())),
+                        Err(status) if !worth_another(&status) => return Err(passed_on(&status)),
+                        Err(_) => self.metrics.retried(Retry::Identity),
+                    }
+                }
+                tokio::time::sleep(waits.step()).await;
+            }
+        };
+        let answer = timeout_at(deadline, attempts).await;
+        answer.unwrap_or_else(|_| Err(refuse(Refusal::Unavailable)))
+    }
+
+    fn signed(&self, caller: &Caller) -> Result<MetadataMap, Status> {
+        let mut metadata = MetadataMap::new();
+        self.connector.internal().sign(&mut metadata);
+        let system = MetadataValue::try_from(caller.system.as_str())
+            .map_err(|_| refuse(Refusal::CallerUnknown))?;
+        metadata.insert(CALLER_HEADER, system);
+        runtime::telemetry::inject(&mut metadata);
+        Ok(metadata)
     }
 
     fn take(&self, entries: &BTreeMap<String, Entry>) {
@@ -170,6 +221,23 @@ impl Permits {
     }
 }
 
+impl Signed {
+    /// A request that ends in time.
+    pub(crate) fn with<T>(self, message: T) -> Request<T> {
+        let deadline = self.deadline;
+        let mut request = self.endless(message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        request
+    }
+
+    /// A request whose answer streams for as long as it takes.
+    pub(crate) fn endless<T>(self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.metadata;
+        request
+    }
+}
+
 impl Members {
     /// Members in turns, those that stay before those that go; then their channels in turns.
     fn channel(&self, at: usize) -> Option<Channel> {
@@ -195,7 +263,7 @@ fn worth_another(status: &Status) -> bool {
 }
 
 /// A refusal of ours goes on with its details; anything else would tell callers about our insides.
-fn passed_on(status: &Status) -> Status {
+pub(crate) fn passed_on(status: &Status) -> Status {
     match read(status) {
         Some(refused) => refused.into(),
         None => {

@@ -6,21 +6,28 @@ mod book;
 mod cancel_booking;
 mod confirm_hold;
 mod get_booking;
+mod get_draw;
+mod get_inclusion_proof;
 mod get_place;
 mod get_room;
 mod hold_slots;
 mod issue_permit;
 mod list_clinics;
+mod list_room_versions;
 mod list_slots;
+mod list_tickets;
 mod move_booking;
 mod query_inventory;
 mod release_hold;
 mod target;
 mod watch_availability;
+mod watch_room;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use domain::Refusal;
+use futures::Stream;
 use proto::availability::{ListClinicsRequest, ListSlotsRequest, WatchAvailabilityRequest};
 use proto::availability_encoded::availability_service_server::AvailabilityService;
 use proto::booking as pb;
@@ -30,7 +37,11 @@ use proto::clinic::{QueryInventoryRequest, QueryInventoryResponse};
 use proto::encoded::Encoded;
 use proto::identity::identity_service_server::IdentityService;
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
-use proto::room::{GetPlaceRequest, GetPlaceResponse, GetRoomRequest};
+use proto::room::{
+    GetDrawRequest, GetDrawResponse, GetInclusionProofRequest, GetInclusionProofResponse,
+    GetPlaceRequest, GetPlaceResponse, GetRoomRequest, ListRoomVersionsRequest,
+    ListRoomVersionsResponse, ListTicketsRequest, ListTicketsResponse, WatchRoomRequest,
+};
 use proto::room_encoded::room_service_server::RoomService;
 use proto::status::{Refused, refuse};
 use runtime::fields;
@@ -42,7 +53,7 @@ use tracing::Instrument as _;
 use crate::availability::{Answers, WatchStream};
 use crate::callers::Caller;
 use crate::permits::Permits;
-use crate::room::Rooms;
+use crate::room::{Rooms, Streams};
 use crate::routing::{Call, Router, Verb};
 
 pub(crate) use target::{Target, unknown_region};
@@ -54,6 +65,9 @@ const PERMIT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_BEFORE: Duration = Duration::from_millis(20);
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 
+/// A streamed answer.
+pub(crate) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
 /// All public services. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Services {
@@ -61,7 +75,7 @@ pub(crate) struct Services {
     pub(crate) permits: Permits,
     pub(crate) answers: Answers,
     pub(crate) rooms: Rooms,
-    pub(crate) poll_before_open: Duration,
+    pub(crate) streams: Streams,
 }
 
 impl Services {
@@ -193,6 +207,47 @@ impl RoomService for Services {
         request: Request<GetPlaceRequest>,
     ) -> Result<Response<GetPlaceResponse>, Status> {
         get_place::handle(self, &request)
+    }
+
+    type WatchRoomStream = Streamed<Encoded>;
+
+    async fn watch_room(
+        &self,
+        request: Request<WatchRoomRequest>,
+    ) -> Result<Response<Self::WatchRoomStream>, Status> {
+        watch_room::handle(self, request.get_ref())
+    }
+
+    async fn get_draw(
+        &self,
+        request: Request<GetDrawRequest>,
+    ) -> Result<Response<GetDrawResponse>, Status> {
+        get_draw::handle(self, request.get_ref())
+    }
+
+    type ListTicketsStream = Streamed<ListTicketsResponse>;
+
+    async fn list_tickets(
+        &self,
+        request: Request<ListTicketsRequest>,
+    ) -> Result<Response<Self::ListTicketsStream>, Status> {
+        list_tickets::handle(self, request).await
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<GetInclusionProofRequest>,
+    ) -> Result<Response<GetInclusionProofResponse>, Status> {
+        get_inclusion_proof::handle(self, request).await
+    }
+
+    type ListRoomVersionsStream = Streamed<ListRoomVersionsResponse>;
+
+    async fn list_room_versions(
+        &self,
+        request: Request<ListRoomVersionsRequest>,
+    ) -> Result<Response<Self::ListRoomVersionsStream>, Status> {
+        list_room_versions::handle(self, request).await
     }
 }
 

@@ -26,7 +26,7 @@ use crate::callers::{Callers, CallersLayer, JwtCallers};
 use crate::config::{CallerSettings, Config, Settings, Shedding};
 use crate::metrics::GatewayMetrics;
 use crate::permits::{Permits, watch_identity};
-use crate::room::{Rooms, watch_rooms};
+use crate::room::{Rooms, Streams, watch_rooms};
 use crate::routing::{
     Connector, NotAHeader, Owners, Router, Routes as RegionsRoutes, watch_region,
 };
@@ -79,8 +79,8 @@ pub struct Parts {
     pub shedding: Shedding,
     /// Callers that watch availability at once.
     pub watchers_max: usize,
-    /// How often a person asks for the place before the doors open.
-    pub poll_before_open: Duration,
+    /// Verify the permits of people who ask for their place.
+    pub verify_places: bool,
 }
 
 /// A gateway whose tasks run; it answers once it is served on a port.
@@ -153,6 +153,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         &parts.keyspace,
         parts.permit_keys,
         parts.room_keys,
+        parts.verify_places,
         host.clock.clone(),
     );
     let permits = Permits::new(connector.clone(), gates.clone(), metrics.clone());
@@ -176,7 +177,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
             permits: permits.clone(),
             answers,
             rooms: rooms.clone(),
-            poll_before_open: parts.poll_before_open,
+            streams: Streams::new(parts.watchers_max, host.drain.clone()),
         },
         callers: parts.callers,
         gates,
@@ -313,7 +314,7 @@ fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result
         channels_per_owner: settings.channels_per_owner,
         shedding: settings.shedding,
         watchers_max: settings.watchers_max,
-        poll_before_open: settings.poll_before_open,
+        verify_places: settings.verify_places,
     })
 }
 

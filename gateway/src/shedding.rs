@@ -64,6 +64,11 @@ impl Class {
             Method::IssuePermit => Self::Permits,
             Method::GetRoom
             | Method::GetPlace
+            | Method::WatchRoom
+            | Method::GetDraw
+            | Method::ListTickets
+            | Method::GetInclusionProof
+            | Method::ListRoomVersions
             | Method::ListClinics
             | Method::ListSlots
             | Method::WatchAvailability

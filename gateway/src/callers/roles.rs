@@ -28,7 +28,11 @@ const fn allowed(method: Method) -> &'static [Role] {
         | Method::CancelBooking
         | Method::GetBooking => FOR_PEOPLE,
         Method::IssuePermit | Method::GetPlace => FOR_PEOPLE,
-        Method::GetRoom => EVERYBODY,
+        Method::GetRoom | Method::WatchRoom => EVERYBODY,
+        Method::GetDraw
+        | Method::ListTickets
+        | Method::GetInclusionProof
+        | Method::ListRoomVersions => EVERYBODY,
         Method::ListClinics | Method::ListSlots | Method::WatchAvailability => EVERYBODY,
         Method::QueryInventory => STAFF,
     }
@@ -53,9 +57,15 @@ mod tests {
                     &["mobile", "clinic"]
                 }
                 "query_inventory" => &["clinic", "operator", "auditor"],
-                "get_room" | "list_clinics" | "list_slots" | "watch_availability" => {
-                    &["mobile", "clinic", "operator", "auditor"]
-                }
+                "get_room"
+                | "watch_room"
+                | "get_draw"
+                | "list_tickets"
+                | "get_inclusion_proof"
+                | "list_room_versions"
+                | "list_clinics"
+                | "list_slots"
+                | "watch_availability" => &["mobile", "clinic", "operator", "auditor"],
                 other => panic!("{other} is new: say here who may call it"),
             };
             assert_eq!(who, expected, "{}", method.op());

@@ -13,7 +13,6 @@ fn every_problem_is_told_at_once() {
         channels_per_owner = 0
         regions = ["seoul", "Busan", "seoul"]
         watchers_max = 0
-        poll_before_open = "1ms"
         [gateway.shedding]
         commands_max = 0
         answer_age_target = "1h"
@@ -31,7 +30,6 @@ fn every_problem_is_told_at_once() {
         "gateway.regions[1]",
         "gateway.regions[2]",
         "gateway.watchers_max",
-        "gateway.poll_before_open",
         "gateway.shedding.commands_max",
         "gateway.shedding.answer_age_target",
         "gateway.internal_key_file",

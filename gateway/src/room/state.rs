@@ -6,18 +6,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use domain::Timestamp;
+use domain::paseto::TrustedKeys;
 use domain::permit::Permit;
 use domain::room::{BucketDocument, Rejected, Room, Seen};
-use domain::{RegionId, Timestamp};
 use proto::convert::timestamp;
 use proto::encoded::Encoded;
-use proto::room::{GetRoomRequest, GetRoomResponse};
+use proto::room::{GetRoomRequest, GetRoomResponse, WatchRoomResponse};
 use runtime::Clock;
 use runtime::keyspace::{Entry, Keyspace, Mirror};
 use runtime::telemetry::LogLimit;
 use runtime::trusted_keys::TrustedKeysFile;
+use tokio::sync::watch;
+
+use super::rules::{self, Rules};
 
 const PREFIX: &str = "/doseline/room/";
+const STEPS_PREFIX: &str = "/doseline/draw/";
+const CAMPAIGNS_PREFIX: &str = "/doseline/campaign/";
 /// A room is good for a second, so its answer's age may be up to that.
 const ENCODED_FOR: Duration = Duration::from_secs(1);
 
@@ -29,9 +35,14 @@ pub(crate) struct Rooms(Arc<Inner>);
 
 struct Inner {
     rooms: ArcSwap<HashMap<GetRoomRequest, Arc<RoomView>>>,
+    rules: ArcSwap<HashMap<GetRoomRequest, Rules>>,
     permit_keys: TrustedKeysFile,
     room_keys: TrustedKeysFile,
+    verify_places: bool,
     mirror: Mirror,
+    steps: Mirror,
+    campaigns: Mirror,
+    changes: watch::Sender<u64>,
     clock: Clock,
 }
 
@@ -43,6 +54,7 @@ pub(super) struct RoomView {
     /// By the monotonic clock: the frontier is followed from here.
     received: Instant,
     answer: ArcSwapOption<Answer>,
+    watched: Encoded,
 }
 
 struct Answer {
@@ -58,6 +70,7 @@ impl RoomView {
             revision: self.revision,
             received: self.received,
             answer: ArcSwapOption::new(self.answer.load_full()),
+            watched: self.watched.clone(),
         }
     }
 }
@@ -67,14 +80,19 @@ impl Rooms {
         keyspace: &Keyspace,
         permit_keys: TrustedKeysFile,
         room_keys: TrustedKeysFile,
+        verify_places: bool,
         clock: Clock,
     ) -> Self {
-        let mirror = keyspace.mirror(PREFIX);
         Self(Arc::new(Inner {
             rooms: ArcSwap::default(),
+            rules: ArcSwap::default(),
             permit_keys,
             room_keys,
-            mirror,
+            verify_places,
+            mirror: keyspace.mirror(PREFIX),
+            steps: keyspace.mirror(STEPS_PREFIX),
+            campaigns: keyspace.mirror(CAMPAIGNS_PREFIX),
+            changes: watch::Sender::new(0),
             clock,
         }))
     }
@@ -109,36 +127,73 @@ impl Rooms {
         let Ok(permit) = Permit::verify(&keys, permit, self.0.clock.wall()) else {
             return false;
         };
-        self.of(&permit).is_some_and(|room| {
+        self.of(&permit).is_some_and(|(room, _)| {
             let followed = self.followed(&room);
             let answer = room.seen.admitted(&permit.place, &permit.region, followed);
             answer.is_ok()
         })
     }
 
-    pub(super) fn of(&self, permit: &Permit) -> Option<Arc<RoomView>> {
-        self.0
-            .rooms
-            .load()
-            .get(&request_of(
-                permit.campaign.as_str(),
-                permit.cohort.as_str(),
-            ))
-            .cloned()
+    /// The room of a permit, and what its campaign says about waiting.
+    pub(super) fn of(&self, permit: &Permit) -> Option<(Arc<RoomView>, Rules)> {
+        let id = request_of(permit.campaign.as_str(), permit.cohort.as_str());
+        let rules = self.0.rules.load().get(&id).copied();
+        Some((self.view(&id)?, rules.unwrap_or_default()))
     }
 
-    /// The frontier of a region now.
-    pub(super) fn frontier(&self, room: &RoomView, region: &RegionId) -> Option<u64> {
-        room.seen.frontier(region, self.followed(room))
+    pub(super) fn view(&self, id: &GetRoomRequest) -> Option<Arc<RoomView>> {
+        self.0.rooms.load().get(id).cloned()
     }
 
-    fn followed(&self, room: &RoomView) -> Duration {
+    /// A room's document if it is newer than a version, encoded for those who watch.
+    pub(super) fn newer(&self, id: &GetRoomRequest, than: u64) -> Option<(u64, Encoded)> {
+        let view = self.view(id)?;
+        let version = view.seen.room().version;
+        (version > than).then(|| (version, view.watched.clone()))
+    }
+
+    /// Told at each change of any room.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// The signed steps of a room's draw, in order.
+    pub(super) fn steps(&self, id: &GetRoomRequest) -> Vec<String> {
+        let prefix = format!("{STEPS_PREFIX}{}/{}/", id.campaign, id.cohort);
+        let entries = self.0.steps.snapshot();
+        let steps = entries
+            .range(prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&prefix));
+        steps
+            .map(|(_, entry)| String::from_utf8_lossy(&entry.value).into_owned())
+            .collect()
+    }
+
+    /// Rooms and buckets as they stand in the key space.
+    pub(super) fn entries(&self) -> Arc<BTreeMap<String, Entry>> {
+        self.0.mirror.snapshot()
+    }
+
+    pub(super) fn room_keys(&self) -> Arc<TrustedKeys> {
+        self.0.room_keys.current()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.clock.wall()
+    }
+
+    pub(super) fn followed(&self, room: &RoomView) -> Duration {
         let now = self.0.clock.monotonic();
         now.saturating_duration_since(room.received)
     }
 
     pub(super) fn permit(&self, text: &str) -> Result<Permit, domain::permit::Unusable> {
-        Permit::verify(&self.0.permit_keys.current(), text, self.0.clock.wall())
+        let now = self.0.clock.wall();
+        if self.0.verify_places {
+            Permit::verify(&self.0.permit_keys.current(), text, now)
+        } else {
+            Permit::unverified(text, now)
+        }
     }
 
     /// Takes what the key space says now.
@@ -173,6 +228,7 @@ impl Rooms {
             }
         }
         self.0.rooms.store(Arc::new(after));
+        self.0.changes.send_modify(|count| *count += 1);
     }
 
     /// Takes the closed buckets of a room that are not known yet; says whether there were any.
@@ -237,6 +293,9 @@ impl Rooms {
             revision: entry.mod_revision,
             received: now,
             answer: ArcSwapOption::default(),
+            watched: Encoded::of(&WatchRoomResponse {
+                document: text.to_owned(),
+            }),
         })
     }
 }
@@ -262,11 +321,17 @@ fn request_of(campaign: &str, cohort: &str) -> GetRoomRequest {
 /// Follows the rooms until it is dropped.
 pub(crate) async fn watch_rooms(rooms: Rooms) -> Infallible {
     let mut mirror = rooms.0.mirror.clone();
+    let mut campaigns = rooms.0.campaigns.clone();
     loop {
         if mirror.listed() {
             rooms.take(&mirror.snapshot());
         }
-        mirror.changed().await;
+        let rules = rules::read(&campaigns.snapshot());
+        rooms.0.rules.store(Arc::new(rules));
+        tokio::select! {
+            () = mirror.changed() => {}
+            () = campaigns.changed() => {}
+        }
     }
 }
 

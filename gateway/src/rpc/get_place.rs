@@ -15,8 +15,5 @@ pub(super) fn handle(
     let mut fields = Fields::default();
     target::permit(&mut fields, permit);
     fields.finish(Some(()))?;
-    let place = services
-        .rooms
-        .place(&caller, permit, services.poll_before_open)?;
-    Ok(Response::new(place))
+    Ok(Response::new(services.rooms.place(&caller, permit)?))
 }

@@ -10,8 +10,9 @@ use proto::booking as pb;
 use proto::inventory::inventory_service_server::{InventoryService, InventoryServiceServer};
 use proto::inventory::watch_shards_response::Update;
 use proto::inventory::{
-    Answer, ClinicInfo, Command, ExecuteRequest, ExecuteResponse, Owner, Refused, ShardSnapshot,
-    SlotInfo, WatchShardsRequest, WatchShardsResponse, answer, command,
+    Answer, ClinicInfo, Command, ExecuteRequest, ExecuteResponse, GetFiguresRequest,
+    GetFiguresResponse, Owner, Refused, ShardSnapshot, SlotInfo, WatchShardsRequest,
+    WatchShardsResponse, answer, command,
 };
 use runtime::drain::Cause;
 use runtime::metrics::Registry;
@@ -131,6 +132,13 @@ impl FakeInventory {
 
 #[tonic::async_trait]
 impl InventoryService for Service {
+    async fn get_figures(
+        &self,
+        _: Request<GetFiguresRequest>,
+    ) -> Result<Response<GetFiguresResponse>, Status> {
+        Err(Status::unimplemented("gateways do not ask for figures"))
+    }
+
     type ExecuteStream = ReceiverStream<Result<ExecuteResponse, Status>>;
     type WatchShardsStream =
         Pin<Box<dyn Stream<Item = Result<WatchShardsResponse, Status>> + Send>>;

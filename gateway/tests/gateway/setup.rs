@@ -90,7 +90,7 @@ impl Setup {
             channels_per_owner: 2,
             shedding,
             watchers_max: 10,
-            poll_before_open: Duration::from_secs(30),
+            verify_places: true,
         };
         let gateway = gateway::start(parts, &host).expect("starts");
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into())

@@ -170,6 +170,19 @@ impl TrustedKeys {
     }
 }
 
+/// The message that a text carries, whoever signed it.
+pub(crate) fn unverified(text: &str) -> Result<Vec<u8>, Untrusted> {
+    if text.len() > LENGTH_MAX {
+        return Err(Untrusted::Malformed);
+    }
+    let body = text.strip_prefix(HEADER).ok_or(Untrusted::Malformed)?;
+    let (payload, _) = body.split_once('.').ok_or(Untrusted::Malformed)?;
+    let mut message = B64.decode(payload).map_err(|_| Untrusted::Malformed)?;
+    let at = message.len().checked_sub(SIGNATURE_LENGTH);
+    message.truncate(at.ok_or(Untrusted::Malformed)?);
+    Ok(message)
+}
+
 /// Pre-authentication encoding: the number of pieces, then each with its length, little-endian 64 bits.
 fn pae(pieces: &[&[u8]]) -> Vec<u8> {
     let length = |n: usize| (n as u64 & (u64::MAX >> 1)).to_le_bytes();

@@ -94,6 +94,14 @@ impl Permit {
         Self::decode(&keys.verify(text, PURPOSE)?, now)
     }
 
+    /// What a text says of itself, not to be believed: good for telling a place in line, for nothing else.
+    pub fn unverified(text: &str, now: Timestamp) -> Result<Self, Unusable> {
+        if text.len() > LENGTH_MAX {
+            return Err(Untrusted::Malformed.into());
+        }
+        Self::decode(&crate::paseto::unverified(text)?, now)
+    }
+
     /// Reads a message whose signature was verified.
     pub(crate) fn decode(message: &[u8], now: Timestamp) -> Result<Self, Unusable> {
         let claims: Claims = serde_json::from_slice(message).map_err(|_| Untrusted::Malformed)?;

@@ -23,9 +23,9 @@ const CLINICS_A_CALL: usize = 100;
 pub(crate) struct Admin {
     /// The admin port, HOST:PORT (identity's for campaigns and rooms, inventory's for clinics).
     #[arg(long, env = "DOSELINE_ADMIN", default_value = "127.0.0.1:7701")]
-    admin: String,
+    pub(crate) admin: String,
     #[command(flatten)]
-    tls: Tls,
+    pub(crate) tls: Tls,
 }
 
 /// `doseline campaign`.
@@ -187,7 +187,8 @@ fn spec(clinic: ClinicDocument) -> ClinicSpec {
 /// `doseline room`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum RoomCommand {
-    /// Open the doors, or open them again after a pause.
+    /// Take all steps of the draw that are missing, with a public value of our own, and open the doors: for development
+    /// and small places. Open doors only get another rate.
     Open {
         #[command(flatten)]
         admin: Admin,
@@ -195,7 +196,7 @@ pub(crate) enum RoomCommand {
         campaign: String,
         /// The cohort.
         cohort: String,
-        /// How fast each region's frontier advances, in people per second; 0 = everybody at once.
+        /// How many people come per second, in all regions together; 0 = everybody at once.
         #[arg(long, default_value_t = 0.0)]
         people_per_second: f64,
     },
@@ -213,6 +214,12 @@ pub(crate) enum RoomCommand {
     },
     /// Check a draw from its published documents alone, and tell a ticket's place.
     Audit(crate::room::audit::Args),
+    /// Write what a draw can be audited by into a folder, from what a gateway tells everybody.
+    Export(crate::room::export::Args),
+    #[command(flatten)]
+    Operate(crate::room::operate::Command),
+    /// Simulate an opening of millions in virtual time, and report what was claimed against what came out.
+    Simulate(Box<crate::room::simulate::Args>),
 }
 
 /// Runs `doseline room`.
@@ -224,16 +231,7 @@ pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
             cohort,
             people_per_second,
         } => {
-            anyhow::ensure!(
-                (0.0..=1e9).contains(&people_per_second),
-                "--people-per-second must be 0 or above"
-            );
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "bounded above"
-            )]
-            let people_per_kilosecond = (people_per_second * 1_000.0).round() as u64;
+            let people_per_kilosecond = crate::room::operate::per_kilosecond(people_per_second)?;
             let mut client = CampaignAdminServiceClient::new(admin.tls.channel(&admin.admin)?);
             let request = OpenRoomRequest {
                 campaign,
@@ -259,6 +257,9 @@ pub(crate) async fn room(command: RoomCommand) -> anyhow::Result<()> {
             print(&json!({ "version": paused.version }))
         }
         RoomCommand::Audit(args) => crate::room::audit::run(&args),
+        RoomCommand::Export(args) => crate::room::export::run(args).await,
+        RoomCommand::Operate(command) => crate::room::operate::run(command).await,
+        RoomCommand::Simulate(args) => crate::room::simulate::run(&args),
     }
 }
 

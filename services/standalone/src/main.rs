@@ -43,7 +43,7 @@ enum Command {
     /// Clinics with stock and slots: apply.
     #[command(subcommand)]
     Clinic(admin::ClinicCommand),
-    /// A cohort's room: open, pause, audit.
+    /// A cohort's room: the steps of its draw, doors, pauses, speeds, export, audit, simulate.
     #[command(subcommand)]
     Room(admin::RoomCommand),
     /// Sign an identity assertion with the development provider.

@@ -10,7 +10,7 @@ mod manners;
 mod permits;
 mod person;
 pub(crate) mod plan;
-mod report;
+pub(crate) mod report;
 mod setup;
 mod stats;
 mod verdict;

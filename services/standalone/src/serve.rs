@@ -253,6 +253,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let rpc = boot.registry.rpc_metrics(inventory::server::methods());
     let inside = |name| Server::new(name, Limits::default(), rpc.clone());
     let admin_routes = Routes::new(inventory.admin).add_service(identity.admin);
+    let identity_routes = Routes::new(identity.service).add_service(identity.records);
     let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
     ready.release();
     announce(
@@ -265,7 +266,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let (gateway, _, _, _) = tokio::join!(
         gateway.serve(listener, &config.server, tls),
         inside("inventory").serve(to_inventory, Routes::new(inventory.service), &boot.drain),
-        inside("identity").serve(to_identity, Routes::new(identity.service), &boot.drain),
+        inside("identity").serve(to_identity, identity_routes, &boot.drain),
         admin.serve(admin_listener, admin_routes, &boot.drain),
     );
     let drained = gateway?;
@@ -294,7 +295,7 @@ fn gateway_parts(
         channels_per_owner: 2,
         shedding: config.shedding,
         watchers_max: 1_000,
-        poll_before_open: Duration::from_secs(30),
+        verify_places: true,
     })
 }
 

@@ -24,6 +24,14 @@ fn key(byte: u8) -> SigningKeyWithId {
 }
 
 fn setup() -> Setup {
+    setup_with(true)
+}
+
+fn unverified() -> Setup {
+    setup_with(false)
+}
+
+fn setup_with(verify_places: bool) -> Setup {
     let folder = tempfile::tempdir().expect("a folder");
     let key = key(7);
     let path = folder.path().join("keys.json");
@@ -33,7 +41,7 @@ fn setup() -> Setup {
     let keys = TrustedKeysFile::open(&path).expect("good keys");
     let clock = Clock::manual(Timestamp::from_secs(NOW));
     let keyspace = Keyspace::local(None).expect("in memory");
-    let rooms = Rooms::new(&keyspace, keys.clone(), keys, clock.clone());
+    let rooms = Rooms::new(&keyspace, keys.clone(), keys, verify_places, clock.clone());
     Setup {
         rooms,
         clock,
@@ -164,4 +172,78 @@ async fn admission_follows_the_frontier_by_the_monotonic_clock() {
     );
     it.clock.advance(Duration::from_secs(700));
     assert!(!it.rooms.admits(&text), "expired");
+}
+
+#[tokio::test]
+async fn watchers_get_each_newer_document_once_and_never_an_older_one() {
+    let it = setup();
+    let id = request_of("c", "h");
+    assert!(it.rooms.newer(&id, 0).is_none());
+    let mut changes = it.rooms.changes();
+    let decoded = |encoded: Encoded| {
+        let watched = WatchRoomResponse::decode(encoded.bytes().clone()).expect("a message");
+        watched.document
+    };
+    let first = room(1, Phase::Open).sign(&it.key);
+    it.rooms.take(&entries(&first, 1));
+    changes.changed().await.expect("told");
+    let (version, document) = it.rooms.newer(&id, 0).expect("one");
+    assert_eq!((version, decoded(document)), (1, first.clone()));
+    assert!(it.rooms.newer(&id, 1).is_none());
+    let third = room(3, Phase::Open).sign(&it.key);
+    it.rooms.take(&entries(&third, 5));
+    it.rooms.take(&entries(&first, 9));
+    let (version, document) = it.rooms.newer(&id, 1).expect("a newer one");
+    assert_eq!((version, decoded(document)), (3, third));
+}
+
+#[tokio::test]
+async fn what_the_order_is_made_of_is_served_as_far_as_it_is_believed() {
+    let it = setup();
+    let id = request_of("c", "h");
+    assert!(it.rooms.published(&id, 0).is_err(), "no such room");
+    let mut both = entries(&room(1, Phase::Open).sign(&it.key), 1);
+    let text = bucket().sign(&it.key);
+    both.extend([entry("/doseline/room/c/h/bucket/0000000000", &text, 2)]);
+    both.extend([entry("/doseline/room/c/h/bucket/0000000001", "forged", 3)]);
+    it.rooms.take(&both);
+    let draw = it.rooms.published(&id, 0).expect("there");
+    assert_eq!((draw.steps.len(), draw.more_buckets), (0, false));
+    // The key space of this test holds nothing: what was believed is known, its text is not there to be passed on.
+    assert!(draw.buckets.is_empty());
+    let keys = runtime::trusted_keys::parse(draw.keys.as_bytes()).expect("keys");
+    assert!(Room::verify(&keys, &room(1, Phase::Open).sign(&it.key)).is_ok());
+}
+
+#[tokio::test]
+async fn a_place_is_told_without_a_signature_only_where_that_is_set() {
+    let it = setup();
+    it.rooms
+        .take(&entries(&room(1, Phase::Open).sign(&it.key), 1));
+    let permit = Permit {
+        person: PersonId::from_bytes([1; 16]),
+        campaign: "c".parse().expect("slug"),
+        cohort: "h".parse().expect("slug"),
+        region: "seoul".parse().expect("slug"),
+        serial: Serial(1),
+        place: Place {
+            bucket: 0,
+            ticket: DrawTicket([3; 16]),
+        },
+        issued_at: it.clock.wall(),
+        expires_at: it.clock.wall().plus(Duration::from_secs(600)),
+        caller: "app".parse().expect("slug"),
+    };
+    let forged = permit.sign(&key(8));
+    assert!(it.rooms.permit(&forged).is_err());
+    let Setup { rooms, .. } = unverified();
+    assert_eq!(
+        rooms.permit(&forged).map(|read| read.place),
+        Ok(permit.place)
+    );
+    assert!(rooms.permit("v4.public.AAAA").is_err() && rooms.permit("").is_err());
+    assert!(
+        !rooms.admits(&forged),
+        "what inventories are asked for is verified all the same"
+    );
 }

@@ -19,7 +19,6 @@ mod report;
 mod world;
 
 use crowd::Habits;
-use figures::Figures;
 use world::{Scene, World};
 
 /// What to simulate.
@@ -93,7 +92,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         events: main.events,
     };
     let fairness = fairness::measure(args.trials, args.seed);
-    let comparison = if args.no_comparison { Vec::new() } else { kdca::compare(args.seed) };
+    let comparison = if args.no_comparison {
+        Vec::new()
+    } else {
+        kdca::compare(args.seed)
+    };
     std::fs::create_dir_all(&args.out)?;
     let page = report::page(&scene, &main, &took, &fairness, &comparison)?;
     let html = args.out.join("simulation.html");
@@ -104,7 +107,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn secs_since(clock: &Clock, began: Instant) -> f64 {
-    clock.monotonic().saturating_duration_since(began).as_secs_f64()
+    clock
+        .monotonic()
+        .saturating_duration_since(began)
+        .as_secs_f64()
 }
 
 fn scene(args: &Args) -> anyhow::Result<Scene> {
@@ -113,10 +119,15 @@ fn scene(args: &Args) -> anyhow::Result<Scene> {
         Ok(value)
     };
     anyhow::ensure!(args.people > 0, "--people must be above 0");
-    anyhow::ensure!(args.hours > 0.0 && args.hours <= 48.0, "--hours must be above 0 and at most 48");
+    anyhow::ensure!(
+        args.hours > 0.0 && args.hours <= 48.0,
+        "--hours must be above 0 and at most 48"
+    );
     let everybody = f64::from(args.people) + f64::from(args.late);
     let presence = share("presence", args.presence)?.max(0.02);
-    let rate = args.rate.unwrap_or(everybody * presence / (args.hours * 3_600.0) * 1.02);
+    let rate = args
+        .rate
+        .unwrap_or(everybody * presence / (args.hours * 3_600.0) * 1.02);
     anyhow::ensure!(rate > 0.0 && rate.is_finite(), "--rate must be above 0");
     let population = crate::population::Population::load(1.0, &[])?;
     let habits = Habits {

@@ -8,10 +8,10 @@ use super::stats::{STEP, Stats};
 use super::verdict::Verdict;
 use super::{Rush, group};
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 220.0;
+pub(crate) const WIDTH: f64 = 860.0;
+pub(crate) const HEIGHT: f64 = 220.0;
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}\
+pub(crate) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 th,td{text-align:right;padding:.3rem .6rem;border-bottom:1px solid #d8dee4}th:first-child,td:first-child{text-align:left}\
 .ok{color:#0a5c2b}.bad{color:#a40e26}.verdict{font-size:1.3rem;font-weight:600}svg{width:100%;height:auto}\

@@ -121,6 +121,8 @@ impl Home {
                 providers,
             },
             worker_threads: 1,
+            services: None,
+            doorkeeper: identity::doorkeeper::settings::Settings::default(),
             metrics,
         };
         identity::start(parts, boot)

@@ -19,8 +19,8 @@ pub(super) struct Event {
     pub person: u32,
     /// Their place in line; `u32::MAX` while they have none.
     pub ordinal: u32,
-    /// The slot inside its bin.
-    slot: u16,
+    /// The slot inside its bin: the calendar's own.
+    pub(super) slot: u16,
     /// Their bucket.
     pub bucket: u16,
     /// Their region's index.
@@ -61,7 +61,9 @@ impl Calendar {
             self.slots[within as usize].push(event);
             return;
         }
-        let Some(bin) = self.bins.get_mut(bin as usize) else { return };
+        let Some(bin) = self.bins.get_mut(bin as usize) else {
+            return;
+        };
         event.slot = within as u16;
         match bin.last_mut() {
             Some(chunk) if chunk.len() < CHUNK => chunk.push(event),
@@ -125,19 +127,35 @@ mod tests {
             calendar.take(&mut events);
             let slot = calendar.now_micros();
             for event in &events {
-                let at = if event.bucket == 0 { due(event.person) } else { due(event.person) + 7_000_000 };
+                let at = if event.bucket == 0 {
+                    due(event.person)
+                } else {
+                    due(event.person) + 7_000_000
+                };
                 // Whatever is due in the very first slot comes in the second.
-                assert!(at >> SLOT_BITS << SLOT_BITS == slot || slot == 1 << SLOT_BITS, "{at} in {slot}");
+                assert!(
+                    at >> SLOT_BITS << SLOT_BITS == slot || slot == 1 << SLOT_BITS,
+                    "{at} in {slot}"
+                );
                 seen[event.person as usize] += 1;
                 if event.bucket == 0 && at + 7_000_000 < until {
-                    calendar.put(at + 7_000_000, Event { bucket: 1, ..*event });
+                    calendar.put(
+                        at + 7_000_000,
+                        Event {
+                            bucket: 1,
+                            ..*event
+                        },
+                    );
                     again += 1;
                 }
             }
             calendar.step();
         }
         assert!(seen.iter().all(|n| (1..=2).contains(n)));
-        assert_eq!(seen.iter().map(|n| u32::from(*n)).sum::<u32>(), 50_000 + again);
+        assert_eq!(
+            seen.iter().map(|n| u32::from(*n)).sum::<u32>(),
+            50_000 + again
+        );
         assert!(again > 40_000);
     }
 }

@@ -31,13 +31,18 @@ pub(super) enum Group {
     TenDevices,
     /// Asks every second, whatever it is told.
     Reloader,
-    /// Leaves at its first answer after the opening and comes back an hour later.
+    /// Leaves at its first answer after the opening and comes back about an hour later.
     Returner,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Early, Self::Late, Self::TenDevices, Self::Reloader, Self::Returner];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Early,
+        Self::Late,
+        Self::TenDevices,
+        Self::Reloader,
+        Self::Returner,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -74,11 +79,20 @@ pub(super) type Shares = Vec<(RegionId, f64)>;
 pub(super) fn shares(population: &Population) -> Shares {
     let total = population.people() as f64;
     let of = |name: &str| {
-        let districts = population.districts.iter().filter(|district| district.region == name);
-        districts.map(crate::population::District::people).sum::<u64>() as f64 / total
+        let districts = population
+            .districts
+            .iter()
+            .filter(|district| district.region == name);
+        districts
+            .map(crate::population::District::people)
+            .sum::<u64>() as f64
+            / total
     };
     let regions = population.regions();
-    regions.iter().filter_map(|name| Some((name.parse().ok()?, of(name)))).collect()
+    regions
+        .iter()
+        .filter_map(|name| Some((name.parse().ok()?, of(name))))
+        .collect()
 }
 
 /// Uniform in 0 to 1, for one person and one purpose.
@@ -90,7 +104,11 @@ pub(super) fn uniform(seed: u64, person: u32, purpose: u64) -> f64 {
 /// The person's ticket: as random as one made with a key, and cheaper.
 pub(super) fn ticket(seed: u64, person: u32) -> DrawTicket {
     let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&mix(seed ^ 0x7469_636B_6574).wrapping_add(u64::from(person)).to_be_bytes());
+    bytes[..8].copy_from_slice(
+        &mix(seed ^ 0x7469_636B_6574)
+            .wrapping_add(u64::from(person))
+            .to_be_bytes(),
+    );
     bytes[8..].copy_from_slice(&own(seed, person).to_be_bytes());
     DrawTicket(bytes)
 }
@@ -101,7 +119,13 @@ pub(super) fn own(seed: u64, person: u32) -> u64 {
 }
 
 /// Who a number is.
-pub(super) fn person(seed: u64, number: u32, late: bool, habits: &Habits, regions: &Shares) -> Person {
+pub(super) fn person(
+    seed: u64,
+    number: u32,
+    late: bool,
+    habits: &Habits,
+    regions: &Shares,
+) -> Person {
     let mut left = uniform(seed, number, 1);
     let mut region = 0u8;
     for (at, (_, share)) in regions.iter().enumerate() {

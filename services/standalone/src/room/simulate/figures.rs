@@ -90,7 +90,11 @@ impl Moments {
     }
 
     pub(super) fn variance(&self) -> f64 {
-        if self.n < 2 { 0.0 } else { self.squares / (self.n - 1) as f64 }
+        if self.n < 2 {
+            0.0
+        } else {
+            self.squares / (self.n - 1) as f64
+        }
     }
 
     /// Both together (Chan's formula).
@@ -183,7 +187,10 @@ impl Figures {
 
     /// People who came when nothing was left.
     pub(super) fn in_vain(&self) -> u64 {
-        self.seconds.iter().map(|second| u64::from(second.in_vain)).sum()
+        self.seconds
+            .iter()
+            .map(|second| u64::from(second.in_vain))
+            .sum()
     }
 
     /// When so large a part of those who came had come, in seconds after the opening.
@@ -202,7 +209,10 @@ impl Figures {
     /// The steady part: from a minute after the opening until a minute before the line is through.
     fn steady(&self) -> std::ops::Range<usize> {
         let from = self.opened_at + 60;
-        let end = self.seconds.iter().rposition(|second| second.line > 0 && second.wanted > 0.0);
+        let end = self
+            .seconds
+            .iter()
+            .rposition(|second| second.line > 0 && second.wanted > 0.0);
         from..end.map_or(from, |end| end.saturating_sub(60)).max(from)
     }
 
@@ -225,8 +235,8 @@ impl Figures {
             let polls: f64 = window.iter().map(|second| f64::from(second.polls)).sum();
             let bound: f64 = window.iter().map(|second| f64::from(second.bound)).sum();
             peak.0 = peak.0.max(polls / 10.0);
-            // At the very end the bound is that of a handful of people.
-            if bound > 1_000.0 {
+            // Where the line is through, only late comers ask for their open bucket.
+            if window.iter().all(|second| second.wanted > 0.0) {
                 peak.1 = peak.1.max(polls / bound);
             }
         }

@@ -3,26 +3,32 @@
 //! Invariant: whether somebody is admitted, when they ask again and how fast the line goes is decided by the functions
 //! of `domain` and `identity` alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use domain::Timestamp;
 use domain::place::Place;
-use domain::room::draw::Draw;
 use domain::room::wait::{Pace, View, Waiter, Waiting};
-use domain::room::{BucketDocument, Bytes32, Phase, Room, Seen};
-use domain::{CampaignId, CohortId, Timestamp};
-use identity::doorkeeper::steer::{self, Crowd, Gateways, Plan, Rate, Settings, Steering, Tick};
+use domain::room::{BucketDocument, Bytes32, Phase, Seen};
+use identity::doorkeeper::steer::{Gateways, Plan, Steering, Tick};
 
 use super::calendar::{Calendar, Event};
-use super::crowd::{self, Group, Habits, Shares};
+use super::crowd::{self, Group};
 use super::figures::Figures;
+
+mod scene;
+
+pub(super) use scene::Scene;
+use scene::{BackEnd, bucket, drawn_room};
 
 /// The doorkeeper writes four times a second.
 const TICK_MICROS: u64 = 250_000;
 const BUCKET_MICROS: u64 = 60_000_000;
 const BUCKET_SIZE: u64 = 50_000;
 const LATE_FOR_MICROS: u64 = 3_600_000_000;
-const AWAY_MICROS: u64 = 3_600_000_000;
+/// An hour, give or take a quarter.
+const AWAY_MICROS: (u64, u64) = (2_700_000_000, 1_800_000_000);
 const RELOAD_MICROS: u64 = 1_000_000;
 /// Not known yet.
 const NO_ORDINAL: u32 = u32::MAX;
@@ -30,32 +36,6 @@ const NO_ORDINAL: u32 = u32::MAX;
 const WATCHED: u32 = 1_024;
 /// Virtual time begins here.
 const BEGIN: i64 = 1_626_000_000_000_000;
-
-/// What is simulated.
-#[derive(Clone, Debug)]
-pub(super) struct Scene {
-    pub people: u32,
-    pub late: u32,
-    pub open_for_secs: u64,
-    pub rate: f64,
-    pub adaptive: bool,
-    pub capacity: f64,
-    pub supply: u64,
-    pub habits: Habits,
-    pub regions: Shares,
-    pub polls_per_second: u64,
-    pub seed: u64,
-}
-
-/// A region's inventories, as far as the doorkeeper sees them.
-#[derive(Clone, Debug, Default)]
-struct BackEnd {
-    capacity: f64,
-    credit: f64,
-    queue: u64,
-    left: u64,
-    arrived: u64,
-}
 
 /// What a watched person was told.
 #[derive(Default)]
@@ -75,7 +55,7 @@ struct OpenBucket {
 pub(super) struct World<'a> {
     scene: &'a Scene,
     calendar: Calendar,
-    seen: Seen,
+    seen: Arc<Seen>,
     written: u64,
     steering: Steering,
     wanted: f64,
@@ -96,37 +76,16 @@ pub(super) struct World<'a> {
     figures: Figures,
 }
 
-fn ids() -> (CampaignId, CohortId) {
-    ("simulated".parse().expect("a slug"), "cohort".parse().expect("a slug"))
-}
-
 fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(BEGIN + i64::try_from(micros).unwrap_or(i64::MAX))
-}
-
-fn settings(scene: &Scene) -> Settings {
-    let rate = if scene.adaptive {
-        Rate::Adaptive {
-            start: scene.rate / 10.0,
-            ceiling: scene.rate,
-        }
-    } else {
-        Rate::Fixed(scene.rate)
-    };
-    Settings {
-        rate,
-        ttl: Duration::from_secs(10),
-        presence: 1.0,
-        latency_max: Duration::from_millis(500),
-        queued_max: 100_000,
-    }
 }
 
 // === impl World ===
 
 impl<'a> World<'a> {
     pub(super) fn new(scene: &'a Scene) -> Self {
-        let devices = f64::from(scene.people) * (scene.habits.devices + 9.0 * scene.habits.ten_devices);
+        let devices =
+            f64::from(scene.people) * (scene.habits.devices + 9.0 * scene.habits.ten_devices);
         let drawn_secs = (devices / scene.polls_per_second as f64) as u64 + 10;
         let opens = drawn_secs * 1_000_000;
         let ends = opens + scene.open_for_secs * 1_000_000;
@@ -141,7 +100,7 @@ impl<'a> World<'a> {
         let mut it = Self {
             scene,
             calendar: Calendar::new(ends),
-            seen,
+            seen: Arc::new(seen),
             written: 0,
             steering,
             wanted: 0.0,
@@ -195,12 +154,16 @@ impl<'a> World<'a> {
                     ..Event::default()
                 };
                 let moment = crowd::uniform(scene.seed, number, 16 + u64::from(device));
-                self.calendar.put((moment * self.opens as f64) as u64, event);
+                self.calendar
+                    .put((moment * self.opens as f64) as u64, event);
             }
         }
         let mut before = 0u64;
         for (ordinal, here) in standing.iter().enumerate() {
-            self.figures.place_error = self.figures.place_error.max(before.abs_diff(ordinal as u64));
+            self.figures.place_error = self
+                .figures
+                .place_error
+                .max(before.abs_diff(ordinal as u64));
             before += u64::from(*here);
         }
         self.figures.n0 = u64::from(scene.people);
@@ -244,38 +207,47 @@ impl<'a> World<'a> {
         (self.steering, plan) = self.steering.tick(&tick);
         self.wanted = plan.basis.values().map(|basis| basis.wanted).sum();
         let mut room = self.seen.room().successor("");
-        room.phase = if plan.exhausted { Phase::Exhausted } else { Phase::Open };
+        room.phase = if plan.exhausted {
+            Phase::Exhausted
+        } else {
+            Phase::Open
+        };
         room.regions = plan.regions;
         if let Some((bucket, hash)) = &closed {
             room.last_closed_bucket = Some(bucket.id);
             room.last_bucket_hash = Some(*hash);
         }
-        let kept = self.seen.replace(room, Duration::from_micros(now - self.written));
+        let seen = Arc::make_mut(&mut self.seen);
+        let kept = seen.replace(room, Duration::from_micros(now - self.written));
         kept.expect("the doorkeeper's own documents follow each other");
         if let Some((bucket, hash)) = closed {
-            self.seen.learn_bucket(&bucket, hash).expect("the next bucket");
+            seen.learn_bucket(&bucket, hash).expect("the next bucket");
         }
         self.written = now;
         self.watch_frontiers(now);
     }
 
     fn watch_frontiers(&mut self, now: u64) {
-        let total = self.seen.buckets().people();
-        let (mut farthest, mut speed) = (0, 0u64);
         for ((region, _), history) in self.scene.regions.iter().zip(&mut self.history) {
             let frontier = self.seen.frontier(region, Duration::ZERO).unwrap_or(0);
-            if history.last().is_some_and(|last| u64::from(*last) > frontier) {
+            if history
+                .last()
+                .is_some_and(|last| u64::from(*last) > frontier)
+            {
                 self.figures.frontier_fell += 1;
             }
             history.push(frontier as u32);
-            farthest = farthest.max(total.saturating_sub(frontier));
-            speed = speed.max(self.seen.room().regions[region].per_kilosecond);
         }
-        let wait = farthest as f64 * 1_000.0 / (speed.max(1)) as f64;
+        let line = self.present.saturating_sub(self.figures_came());
+        let wanted = self.wanted;
+        // T is the last one's wait.
+        let wait = if wanted > 0.0 {
+            line as f64 / wanted
+        } else {
+            0.0
+        };
         let c = f64::from(domain::room::wait::POLLS_A_WAIT);
-        let bound = self.wanted * c * (1.0 + (wait / c).max(1.0).ln());
-        let (wanted, came) = (self.wanted, self.figures_came());
-        let line = self.present.saturating_sub(came);
+        let bound = wanted * c * (1.0 + (wait / c).max(1.0).ln());
         let second = self.figures.second(now);
         (second.wanted, second.bound, second.line) = (wanted as f32, bound as f32, line as u32);
     }
@@ -295,7 +267,13 @@ impl<'a> World<'a> {
             self.late_due -= 1.0;
             let number = self.scene.people + self.late_joined.len() as u32;
             self.late_joined.push(((now - self.opens) / 1_000) as u32);
-            let who = crowd::person(self.scene.seed, number, true, &self.scene.habits, &self.scene.regions);
+            let who = crowd::person(
+                self.scene.seed,
+                number,
+                true,
+                &self.scene.habits,
+                &self.scene.regions,
+            );
             self.open.size += 1;
             self.open.regions[usize::from(who.region)] += 1;
             if who.devices == 0 {
@@ -319,7 +297,9 @@ impl<'a> World<'a> {
         let age = now.saturating_sub(self.open.since);
         let total = self.seen.buckets().people();
         let passed = |(region, _): &(domain::RegionId, f64)| {
-            self.seen.frontier(region, Duration::from_micros(TICK_MICROS)).is_some_and(|at| at >= total)
+            self.seen
+                .frontier(region, Duration::from_micros(TICK_MICROS))
+                .is_some_and(|at| at >= total)
         };
         let empty = age >= 1_000_000 && self.scene.regions.iter().all(passed);
         let due = age >= BUCKET_MICROS || self.open.size >= BUCKET_SIZE || empty;
@@ -334,9 +314,18 @@ impl<'a> World<'a> {
                 ..OpenBucket::default()
             },
         );
-        let bucket = bucket(self.scene, u32::from(self.open_id), &self.seen, open.size, &open.regions);
+        let bucket = bucket(
+            self.scene,
+            u32::from(self.open_id),
+            &self.seen,
+            open.size,
+            &open.regions,
+        );
         let hash = Bytes32::sha256([u8::try_from(self.open_id % 256).unwrap_or(0); 4]);
-        assert!(self.steering.crowd().push(&bucket), "buckets close in order");
+        assert!(
+            self.steering.crowd().push(&bucket),
+            "buckets close in order"
+        );
         self.open_id += 1;
         self.closed_at.push(now);
         Some((bucket, hash))
@@ -367,7 +356,7 @@ impl<'a> World<'a> {
             polls_per_second: self.scene.polls_per_second,
             expected_people: 0,
         };
-        let seen = self.seen.clone();
+        let seen = Arc::clone(&self.seen);
         let opens_at = Some(at(self.opens));
         let views: Vec<View<'_>> = self
             .scene
@@ -418,7 +407,8 @@ impl<'a> World<'a> {
             // Marked by a bucket that nobody of bucket 0 has.
             Group::Returner if event.bucket == 0 && now >= self.opens => {
                 event.bucket = 1;
-                AWAY_MICROS
+                let part = crowd::uniform(self.scene.seed, event.person, 5);
+                AWAY_MICROS.0 + (part * AWAY_MICROS.1 as f64) as u64
             }
             Group::Early | Group::Late | Group::TenDevices | Group::Returner => {
                 u64::try_from(told.poll_after.as_micros()).unwrap_or(u64::MAX / 2)
@@ -445,12 +435,18 @@ impl<'a> World<'a> {
             }
             Group::Early | Group::TenDevices | Group::Reloader | Group::Returner => self.opens,
         };
-        let closed = self.closed_at[if group == Group::Late { usize::from(event.bucket) } else { 0 }];
+        let closed = self.closed_at[if group == Group::Late {
+            usize::from(event.bucket)
+        } else {
+            0
+        }];
         let turn = self.turn(event, now).max(closed);
         let figures = &mut self.figures.groups[usize::from(event.group)];
         figures.waits.note(now.saturating_sub(joined) / 1_000_000);
         figures.delays.note(now.saturating_sub(turn) / 100_000);
-        figures.admitted.note(turn.saturating_sub(self.opens) as f64 / 1e6);
+        figures
+            .admitted
+            .note(turn.saturating_sub(self.opens) as f64 / 1e6);
         if let Some(told) = self.told.remove(&event.person) {
             for (said, from, to) in told.ranges {
                 self.figures.ranges.0 += 1;
@@ -465,7 +461,10 @@ impl<'a> World<'a> {
         let history = &self.history[usize::from(event.region)];
         let after = history.partition_point(|frontier| *frontier <= event.ordinal);
         let tick = |at: usize| self.opens + at as u64 * TICK_MICROS;
-        let (Some(before), Some(next)) = (after.checked_sub(1).map(|at| history[at]), history.get(after)) else {
+        let (Some(before), Some(next)) = (
+            after.checked_sub(1).map(|at| history[at]),
+            history.get(after),
+        ) else {
             return tick(after.saturating_sub(1)).min(now);
         };
         let part = f64::from(event.ordinal - before) / f64::from((next - before).max(1));
@@ -490,74 +489,5 @@ impl<'a> World<'a> {
             let micros = |duration: Duration| duration.as_micros() as u64;
             told.ranges.push((now, micros(eta.from), micros(to)));
         }
-    }
-}
-
-// === impl BackEnd ===
-
-impl BackEnd {
-    fn figures(&self) -> steer::Figures {
-        steer::Figures {
-            left: self.left,
-            arrived: self.arrived,
-            unserved: self.queue,
-            queued: self.queue,
-            latency: Duration::from_secs_f64(self.queue as f64 / self.capacity.max(1.0)),
-            commits_per_second: self.capacity.min(self.arrived as f64),
-        }
-    }
-}
-
-/// The room right after the draw, and its doorkeeper.
-fn drawn_room(scene: &Scene, back_ends: &[BackEnd]) -> (Seen, Steering) {
-    let (campaign, cohort) = ids();
-    let mut room = Room::lobby(campaign, cohort, scene.regions.iter().map(|(region, _)| region.clone()));
-    room.phase = Phase::Drawn;
-    room.draw = Draw {
-        n0: Some(u64::from(scene.people)),
-        final_seed: Some(Bytes32::sha256(scene.seed.to_be_bytes())),
-        ..Draw::default()
-    };
-    room.last_closed_bucket = Some(0);
-    for ((region, _), back_end) in scene.regions.iter().zip(back_ends) {
-        if let Some(line) = room.regions.get_mut(region) {
-            line.left = back_end.left;
-        }
-    }
-    let mut regions = vec![0u64; scene.regions.len()];
-    for number in 0..scene.people {
-        let who = crowd::person(scene.seed, number, false, &scene.habits, &scene.regions);
-        regions[usize::from(who.region)] += 1;
-    }
-    let mut seen = Seen::new(room.clone(), BTreeMap::new());
-    let zero = bucket(scene, 0, &seen, u64::from(scene.people), &regions);
-    let mut people = Crowd::default();
-    assert!(people.push(&zero), "the first bucket");
-    let steering = Steering::resume(settings(scene), &room, people, None);
-    // What the doors will begin with tells those in front when to be there.
-    let (_, plan) = steering.tick(&Tick {
-        followed: Duration::ZERO,
-        version: room.version,
-        regions: BTreeMap::new(),
-        gateways: Gateways::default(),
-    });
-    room.regions = plan.regions;
-    seen = Seen::new(room, BTreeMap::new()).with_buckets(seen.buckets().clone());
-    seen.learn_bucket(&zero, Bytes32::ZERO).expect("the first bucket");
-    (seen, steering)
-}
-
-fn bucket(scene: &Scene, id: u32, seen: &Seen, size: u64, regions: &[u64]) -> BucketDocument {
-    let (campaign, cohort) = ids();
-    let named = scene.regions.iter().map(|(region, _)| region.clone());
-    BucketDocument {
-        campaign,
-        cohort,
-        id,
-        before: seen.buckets().people(),
-        size,
-        regions: named.zip(regions.iter().copied()).collect(),
-        list_root: None,
-        prev_hash: seen.buckets().last_hash(),
     }
 }
