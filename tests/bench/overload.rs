@@ -83,7 +83,10 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<Vec<Phase>> {
     let requests = town.permit_requests(0..people)?;
     let asked = callers.clone();
     let (_, permits) = closed_loop(IN_FLIGHT, people, move |number| {
-        let (caller, request) = (asked[number % asked.len()].clone(), requests[number].clone());
+        let (caller, request) = (
+            asked[number % asked.len()].clone(),
+            requests[number].clone(),
+        );
         async move { caller.permit(request).await }
     })
     .await?;
@@ -130,7 +133,15 @@ async fn offer(
             let (slots, heard) = (Arc::clone(slots), Arc::clone(&heard));
             tokio::task::spawn(async move {
                 let _place = place;
-                call(&caller, permit, slots[number % slots.len()].clone(), began, due, &heard).await;
+                call(
+                    &caller,
+                    permit,
+                    slots[number % slots.len()].clone(),
+                    began,
+                    due,
+                    &heard,
+                )
+                .await;
             });
         }
     }
@@ -140,7 +151,9 @@ async fn offer(
     let mut heard = std::mem::take(&mut *note(&heard));
     town.permits.append(&mut heard.back);
     let p99 = |histogram: &Option<Histogram<u64>>| {
-        let micros = histogram.as_ref().map_or(0, |all| all.value_at_quantile(0.99));
+        let micros = histogram
+            .as_ref()
+            .map_or(0, |all| all.value_at_quantile(0.99));
         Duration::from_micros(micros)
     };
     heard.goodput.resize(usize::try_from(seconds)?, 0);
@@ -157,7 +170,9 @@ async fn offer(
 }
 
 fn note(heard: &Mutex<Heard>) -> std::sync::MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    heard
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 async fn call(
@@ -176,7 +191,9 @@ async fn call(
     });
     request.set_timeout(DEADLINE);
     let late = due.elapsed();
-    let answer = BookingServiceClient::new(caller.service()).book(request).await;
+    let answer = BookingServiceClient::new(caller.service())
+        .book(request)
+        .await;
     let took = due.elapsed();
     let mut heard = note(heard);
     record(&mut heard.late, late);
@@ -217,7 +234,10 @@ impl Phase {
 
     /// Seconds until goodput is back at 99 % of `peak` for good.
     fn recovered(&self, peak: f64) -> usize {
-        let last_low = self.goodput.iter().rposition(|one| (*one as f64) < 0.97 * peak);
+        let last_low = self
+            .goodput
+            .iter()
+            .rposition(|one| (*one as f64) < 0.97 * peak);
         last_low.map_or(0, |at| at + 1)
     }
 }
@@ -227,9 +247,23 @@ pub(crate) fn table(phases: &[Phase]) -> String {
     use std::fmt::Write as _;
     let mut out = format!(
         "back end held to {HELD_TO} bookings/s\n{:<14}{:>11}{:>11}{:>9}{:>10}{:>8}{:>14}{:>14}{:>12}{:>11}\n",
-        "offered", "offered/s", "goodput/s", "of peak", "refused", "failed", "refusal p99", "booking p99", "late p99", "even after"
+        "offered",
+        "offered/s",
+        "goodput/s",
+        "of peak",
+        "refused",
+        "failed",
+        "refusal p99",
+        "booking p99",
+        "late p99",
+        "even after"
     );
-    let seconds = |name: &str| PHASES.iter().find(|(of, ..)| *of == name).map_or(10, |(_, _, s)| *s);
+    let seconds = |name: &str| {
+        PHASES
+            .iter()
+            .find(|(of, ..)| *of == name)
+            .map_or(10, |(_, _, s)| *s)
+    };
     let peak = phases
         .iter()
         .map(|phase| phase.goodput(seconds(phase.name)))

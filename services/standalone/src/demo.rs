@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// The part of the country's people of 50 to 59 who take part.
     #[arg(long, default_value_t = 0.01)]
     scale: f64,
+    /// People let in per second, in all regions together; 0 = everybody at once.
+    #[arg(long, default_value_t = 0)]
+    rate: u64,
     /// Where the report goes.
     #[arg(long, default_value = "report")]
     report: PathBuf,
@@ -64,6 +67,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
         data,
         scale,
+        rate,
         report,
     } = args;
     let regions = Population::load(scale, &[])?.regions();
@@ -103,6 +107,9 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         inventory_admin: "127.0.0.1:7701".to_owned(),
         scale,
         supply: 0.7,
+        rate,
+        absent: 0.0,
+        leave_secs: 20,
         regions: Vec::new(),
         campaign: "demo-fifties".to_owned(),
         in_flight: 1_024,

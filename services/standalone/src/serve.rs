@@ -256,13 +256,8 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let identity_routes = Routes::new(identity.service).add_service(identity.records);
     let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
     ready.release();
-    announce(
-        &boot,
-        &config,
-        listener.local_addr(),
-        admin_listener.local_addr(),
-        begun,
-    );
+    let ports = (listener.local_addr(), admin_listener.local_addr());
+    announce(&boot, &config, ports, begun);
     let (gateway, _, _, _) = tokio::join!(
         gateway.serve(listener, &config.server, tls),
         inside("inventory").serve(to_inventory, Routes::new(inventory.service), &boot.drain),
@@ -330,8 +325,7 @@ fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Resul
 fn announce(
     boot: &Boot,
     config: &Config,
-    public: SocketAddr,
-    admin: SocketAddr,
+    (public, admin): (SocketAddr, SocketAddr),
     begun: std::time::Instant,
 ) {
     let (readiness, clock, metrics) = (boot.readiness.clone(), boot.clock.clone(), boot.admin);

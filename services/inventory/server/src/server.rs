@@ -254,18 +254,9 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let keyspace = Keyspace::etcd(etcd).await?;
     let session = keyspace.session(ttl);
     let regions = open_regions(&settings).await?;
-    let tls = settings
-        .server
-        .tls
-        .clone()
-        .map(ServerTls::load)
-        .transpose()?;
-    let admin_tls = settings
-        .admin
-        .tls
-        .clone()
-        .map(ServerTls::load)
-        .transpose()?;
+    let [tls, admin_tls] = [&settings.server, &settings.admin]
+        .map(|server| server.tls.clone().map(ServerTls::load).transpose());
+    let (tls, admin_tls) = (tls?, admin_tls?);
     let peers = settings.peers.clone().map(ClientTls::load).transpose()?;
     for tls in [&tls, &admin_tls].into_iter().flatten() {
         tls.watch(&boot.tasks, &boot.drain);

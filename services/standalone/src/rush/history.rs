@@ -63,7 +63,8 @@ pub(crate) struct Moved {
 impl Line {
     fn after(&self, elapsed: i64) -> u64 {
         let elapsed = elapsed.clamp(0, self.ttl_micros.max(0));
-        let advance = u128::from(self.per_kilosecond) * elapsed.unsigned_abs() as u128 / 1_000_000_000;
+        let advance =
+            u128::from(self.per_kilosecond) * elapsed.unsigned_abs() as u128 / 1_000_000_000;
         let reached = u128::from(self.f0) + advance;
         u64::try_from(reached).unwrap_or(u64::MAX).min(self.f_end)
     }
@@ -147,14 +148,18 @@ impl History {
 
     /// From the opening to the first region that has nothing left or nobody waiting, microseconds since 1970.
     pub(crate) fn steady(&self) -> Option<(i64, i64)> {
-        let open: Vec<_> = self.versions.iter().filter(|version| version.open).collect();
+        let open: Vec<_> = self
+            .versions
+            .iter()
+            .filter(|version| version.open)
+            .collect();
         let end = open
             .iter()
             .find(|version| {
                 let lines = version.lines.values();
-                lines
-                    .into_iter()
-                    .any(|line| line.exhausted || (line.per_kilosecond > 0 && line.f0 >= line.f_end))
+                lines.into_iter().any(|line| {
+                    line.exhausted || (line.per_kilosecond > 0 && line.f0 >= line.f_end)
+                })
             })
             .or(open.last())?;
         Some((open.first()?.began, end.began))
@@ -213,7 +218,9 @@ pub(super) async fn read(rush: &Rush) -> anyhow::Result<History> {
             let bucket = payload(text)?;
             let number = |name: &str| bucket[name].as_u64().context("a bucket's number");
             let id = u32::try_from(number("id")?)?;
-            history.buckets.insert(id, (number("before")?, number("size")?));
+            history
+                .buckets
+                .insert(id, (number("before")?, number("size")?));
         }
         if !draw.more_buckets {
             return Ok(history);

@@ -203,7 +203,10 @@ mod tests {
         (0..5).for_each(|_| arrivals.empty_handed(3));
         assert_eq!(arrivals.worst_empty(), Some(0.025));
         let (mean, half) = arrivals.turns[&Manner::Patient].mean();
-        assert!((mean - 5.0).abs() < 1e-9 && (half - 0.693).abs() < 0.01, "{mean} {half}");
+        assert!(
+            (mean - 5.0).abs() < 1e-9 && (half - 0.693).abs() < 0.01,
+            "{mean} {half}"
+        );
         assert_eq!(arrivals.line.iter().sum::<u64>(), 200);
     }
 }

@@ -15,8 +15,8 @@ use anyhow::Context as _;
 use super::Rush;
 use super::acks::{Ack, Kind};
 use super::driver::Outcome;
-use super::history::History;
 use super::group;
+use super::history::History;
 use facts::{Facts, Place};
 
 /// What was found.

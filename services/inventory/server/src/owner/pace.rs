@@ -55,10 +55,13 @@ mod tests {
     fn what_was_taken_before_is_waited_for_and_idle_time_is_not_saved_up() {
         let pace = Pace::per_second(1_000);
         let bound = pace.0.as_ref().expect("a bound");
-        let now = Instant::now();
+        let now = Clock::system().monotonic();
         assert_eq!(bound.wait(100, now), Duration::ZERO);
         assert_eq!(bound.wait(50, now), Duration::from_millis(100));
-        assert_eq!(bound.wait(1, now + Duration::from_millis(100)), Duration::from_millis(50));
+        assert_eq!(
+            bound.wait(1, now + Duration::from_millis(100)),
+            Duration::from_millis(50)
+        );
         let later = now + Duration::from_secs(60);
         assert_eq!(bound.wait(500, later), Duration::ZERO);
         assert_eq!(bound.wait(1, later), Duration::from_millis(500));

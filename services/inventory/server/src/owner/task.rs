@@ -16,9 +16,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::Ask;
-use super::pace::Pace;
 use super::exchange::{ReplyTo, SlotLine, Snapshot, Update};
 use super::jobs::{self, Done, Job};
+use super::pace::Pace;
 use crate::figures::OwnerLoad;
 use crate::lease::Leases;
 use crate::ledger::{Clinic, Ledger, MoveOp, Writer};

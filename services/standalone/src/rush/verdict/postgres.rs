@@ -115,14 +115,23 @@ pub(super) async fn facts(url: &str, campaign: &str) -> anyhow::Result<Facts> {
         Ok(())
     })
     .await?;
+    taken(&snapshot, campaign, &mut facts).await?;
+    Ok(facts)
+}
+
+/// When each person first held or booked.
+async fn taken(
+    snapshot: &Transaction<'_>,
+    campaign: &str,
+    facts: &mut Facts,
+) -> anyhow::Result<()> {
     let sql = "SELECT person, (extract(epoch FROM min(at)) * 1000000)::bigint FROM event \
                WHERE campaign = $1 AND kind IN ('HELD', 'BOOKED') GROUP BY person";
-    each(&snapshot, sql, Some(campaign), |row| {
+    each(snapshot, sql, Some(campaign), |row| {
         facts.taken.insert(id(row, 0)?, row.try_get(1)?);
         Ok(())
     })
-    .await?;
-    Ok(facts)
+    .await
 }
 
 pub(super) async fn places(url: &str, campaign: &str) -> anyhow::Result<HashMap<[u8; 16], Place>> {

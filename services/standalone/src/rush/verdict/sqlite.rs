@@ -89,7 +89,8 @@ pub(super) fn facts(path: &str, campaign: &str) -> anyhow::Result<Facts> {
 
 pub(super) fn places(path: &str, campaign: &str) -> anyhow::Result<HashMap<[u8; 16], Place>> {
     let db = open(path)?;
-    let mut query = db.prepare("SELECT person, region, serial, bucket, ticket FROM place WHERE campaign = ?1")?;
+    let mut query =
+        db.prepare("SELECT person, region, serial, bucket, ticket FROM place WHERE campaign = ?1")?;
     let mut rows = query.query([campaign])?;
     let mut places = HashMap::new();
     while let Some(row) = rows.next()? {
