@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(super) arrived: bool,
     /// Went away once.
     left: bool,
+    /// Times that booking was refused because it was not their turn.
+    refused_early: u32,
 }
 
 /// One call and how it ended.
@@ -459,6 +461,7 @@ impl Acting {
         if matches!(call, Call::Book | Call::HoldSlots) && answer_of_a_turn(outcome) {
             self.arrive();
         }
+        self.out.plan.refused_early += u32::from(outcome == "NOT_ADMITTED");
         self.out.calls.push(Called1 {
             call,
             outcome,

@@ -13,6 +13,8 @@ use super::{Acting, timed};
 
 const RELOADS_EVERY: Duration = Duration::from_secs(1);
 const DEVICES: usize = 10;
+/// Bookings that a person tries before their turn.
+const EARLY_TRIES: u32 = 3;
 /// If an answer says nothing.
 const POLL_AFTER: Duration = Duration::from_secs(1);
 
@@ -27,12 +29,16 @@ impl Acting {
                 self.out.absent = true;
                 return false;
             }
-            // Whoever is refused then is told when to come back, and goes on trying.
-            Manner::BooksEarly | Manner::WrongClock => {
-                self.out.plan.admitted = true;
+            // Until they have learnt that it does not help.
+            Manner::BooksEarly | Manner::WrongClock if self.out.plan.refused_early < EARLY_TRIES => {
                 return true;
             }
-            Manner::Patient | Manner::Reloads | Manner::TenDevices | Manner::Leaves => {}
+            Manner::Patient
+            | Manner::Reloads
+            | Manner::TenDevices
+            | Manner::Leaves
+            | Manner::BooksEarly
+            | Manner::WrongClock => {}
         }
         let place = match self.ask_place().await {
             Ok(place) => place,
