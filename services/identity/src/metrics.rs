@@ -45,6 +45,8 @@ pub struct Metrics {
     pub room_versions: Counter,
     /// Late buckets closed.
     pub buckets_closed: Counter,
+    /// Rooms whose newest version the key space had lost.
+    pub rooms_put_back: Counter,
     /// People wanted a second, by region, as last steered.
     pub wanted: Family<RegionLabels, Gauge<f64, AtomicU64>>,
     /// The part of admitted people who come, by region, as last measured.
@@ -102,6 +104,11 @@ impl Metrics {
                 metrics.buckets_closed.clone(),
             );
             all.register(
+                "identity_rooms_put_back",
+                "Rooms that the key space showed older than they were, or not at all",
+                metrics.rooms_put_back.clone(),
+            );
+            all.register(
                 "identity_people_wanted_per_second",
                 "People the doorkeeper wants to come per second, by region",
                 metrics.wanted.clone(),
@@ -128,6 +135,7 @@ impl Metrics {
             doorkeeper: Gauge::default(),
             room_versions: Counter::default(),
             buckets_closed: Counter::default(),
+            rooms_put_back: Counter::default(),
             wanted: Family::default(),
             presence: Family::default(),
         }
@@ -148,6 +156,10 @@ impl Metrics {
     pub(crate) fn room_written(&self, closed: bool) {
         self.room_versions.inc();
         self.buckets_closed.inc_by(u64::from(closed));
+    }
+
+    pub(crate) fn room_put_back(&self) {
+        self.rooms_put_back.inc();
     }
 
     pub(crate) fn steered(&self, basis: &BTreeMap<RegionId, Basis>) {

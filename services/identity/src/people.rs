@@ -131,6 +131,13 @@ pub trait People: Send + Sync {
         documents: &[KeptDocument],
     ) -> Result<(), Fault>;
 
+    /// The newest version kept of a room's document.
+    async fn newest_document(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Option<KeptDocument>, Fault>;
+
     /// Kept versions of a room's document above `after`, in order, at most `limit`.
     async fn documents(
         &self,

@@ -175,7 +175,12 @@ fn start_doorkeeper(
     let (history, versions) = History::new();
     let keep = history::keep(Arc::clone(&parts.people), versions, boot.drain.clone());
     boot.tasks.spawn("keep_history", OnExit::Log, keep);
-    let publisher = Publisher::new(parts.keyspace.clone(), room_keys, clock.clone(), history);
+    let publisher = Publisher::new(
+        parts.keyspace.clone(),
+        room_keys,
+        clock.clone(),
+        (Arc::clone(&parts.people), history),
+    );
     let rooms = Rooms::new(
         parts.keyspace.clone(),
         publisher.clone(),

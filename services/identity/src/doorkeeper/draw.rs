@@ -109,6 +109,12 @@ impl Ceremony {
             let (body, closed) = self.body(&chain, at, ask.clone()).await?;
             let mut draft = Draft::new(room(stored.as_ref())?, &self.publisher.clock);
             let number = self.sign(chain, at, body, &mut draft)?;
+            let known = stored.as_ref().map(|stored| &stored.room.draw);
+            if known.is_some_and(|known| !draft.room.draw.extends(known)) {
+                // Steps vanished from the key space: a draw is never repeated.
+                tracing::error!(campaign.id = %campaign, cohort = %cohort, "a room knows more of its draw than its steps");
+                return Err(Refusal::Unavailable.into());
+            }
             if let Some((closed, root)) = closed {
                 close_into(&self.publisher, &mut draft, &closed, Some(root))?;
             }

@@ -110,6 +110,9 @@ impl Keeper {
             let lobby = Room::lobby(self.campaign.clone(), self.cohort.clone(), regions);
             return self.write(lobby, Vec::new()).await.map(drop);
         };
+        if stored.lost {
+            return self.put_back(&campaign).await;
+        }
         let phase = stored.room.phase;
         if self.parts.clock.wall() >= campaign.end {
             return self.end(&campaign).await;
@@ -130,7 +133,8 @@ impl Keeper {
         let seen = self.parts.rooms.snapshot();
         let revision = seen.get(&key).map_or(0, |entry| entry.mod_revision);
         let known = self.stored.as_ref().map_or(-1, |stored| stored.revision);
-        if known >= revision {
+        // A copy that is a moment behind shows an older revision; one that shows none may mean that the key is gone.
+        if known >= revision && !(revision == 0 && known > 0) {
             return Ok(());
         }
         let load = self.parts.publisher.load(&self.campaign, &self.cohort);
@@ -151,6 +155,17 @@ impl Keeper {
         };
         let room = (&self.campaign, &self.cohort);
         self.parts.operators.step(room, ask).await.map(|_| true)
+    }
+
+    /// The key space lost the newest version: its successor, every line at a standstill, takes the place of what is there.
+    async fn put_back(&mut self, campaign: &InForce) -> Result<(), Refused> {
+        let Some(stored) = &self.stored else {
+            return Ok(());
+        };
+        let mut room = lines::successor(&stored.room, &stored.text, &campaign.campaign.regions);
+        lines::halt(&mut room, &stored.room, stored.followed(&self.parts.clock));
+        self.parts.metrics.room_put_back();
+        self.write(room, Vec::new()).await.map(drop)
     }
 
     async fn end(&mut self, campaign: &InForce) -> Result<(), Refused> {

@@ -1,9 +1,11 @@
 //! Writes rooms: signed, each version naming the one before, by compare-and-set on the room's revision.
 //!
 //! Invariants: whoever writes, the versions of a room are one chain; what belongs to a version (a bucket, a step) is
-//! written in the same transaction; every version is kept in the people store.
+//! written in the same transaction; every version is kept in the people store, and where the key space shows an older
+//! one or none, the newest that was kept counts and is written over it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::paseto::SigningKeyWithId;
@@ -19,7 +21,7 @@ use super::elect::Office;
 use super::history::History;
 use crate::campaigns::fault;
 use crate::keys::SigningKeys;
-use crate::people::KeptDocument;
+use crate::people::{KeptDocument, People};
 
 /// Below this prefix every room has one key, and its closed buckets below that.
 pub const PREFIX: &str = "/doseline/room/";
@@ -34,7 +36,10 @@ pub struct Publisher {
     pub(super) keyspace: Keyspace,
     pub(super) keys: Reloading<SigningKeys>,
     pub(super) clock: Clock,
+    people: Arc<dyn People>,
     history: History,
+    /// The newest version of each room that this process read or wrote.
+    newest: Arc<Mutex<BTreeMap<(CampaignId, CohortId), KeptDocument>>>,
 }
 
 /// A room as it is stored, with what is needed to replace it.
@@ -44,8 +49,10 @@ pub struct Stored {
     pub room: Room,
     /// Its signed text.
     pub text: String,
-    /// The key's revision.
+    /// The key's revision; 0 where the key is gone.
     pub revision: i64,
+    /// The key space showed an older version, or none: this one must be put back.
+    pub lost: bool,
     began: Option<Timestamp>,
     /// By this process's monotonic clock, if it wrote the document itself.
     mine: Option<Instant>,
@@ -114,13 +121,15 @@ impl Publisher {
         keyspace: Keyspace,
         keys: Reloading<SigningKeys>,
         clock: Clock,
-        history: History,
+        (people, history): (Arc<dyn People>, History),
     ) -> Self {
         Self {
             keyspace,
             keys,
             clock,
+            people,
             history,
+            newest: Arc::default(),
         }
     }
 
@@ -138,19 +147,34 @@ impl Publisher {
     ) -> Result<Option<Stored>, Refused> {
         // The room first: if it is replaced in between, the write will conflict whatever the second read says.
         let entry = self.keyspace.get(&room_key(campaign, cohort)).await;
-        let Some(entry) = entry.map_err(fault)? else {
+        let entry = entry.map_err(fault)?;
+        let stored = match entry {
+            None => None,
+            Some(entry) => {
+                let text = String::from_utf8_lossy(&entry.value).into_owned();
+                let room = self.verify(&entry.key, &text)?;
+                Some((room, text, entry.mod_revision))
+            }
+        };
+        let newest = self.newest(campaign, cohort).await;
+        let version = stored.as_ref().map_or(0, |(room, _, _)| room.version);
+        if let Some(newest) = newest.filter(|newest| newest.version > version) {
+            tracing::error!(
+                campaign.id = %campaign, cohort = %cohort, version, newest = newest.version,
+                "the key space shows an older room than was written: the newest one counts"
+            );
+            return Ok(Some(Stored {
+                room: self.verify("newest", &newest.document)?,
+                text: newest.document,
+                revision: stored.map_or(0, |(_, _, revision)| revision),
+                lost: true,
+                began: Some(newest.written_at),
+                mine: None,
+            }));
+        }
+        let Some((room, text, revision)) = stored else {
             return Ok(None);
         };
-        let text = String::from_utf8_lossy(&entry.value).into_owned();
-        let room = Room::verify(&self.keys.current().trusted(), &text).map_err(|error| {
-            // Somebody else's, or a key that was removed too early: overwriting it would end the only draw.
-            tracing::error!(
-                key = entry.key,
-                error = fields::chain(&error),
-                "stored room is not believed"
-            );
-            Refused::from(Refusal::Unavailable)
-        })?;
         let began = self.keyspace.get(&written_key(campaign, cohort)).await;
         let began = began
             .map_err(fault)?
@@ -158,15 +182,49 @@ impl Publisher {
             .filter(|began| began.version == room.version)
             .map(|began| Timestamp::from_micros(began.began_micros));
         // Its writer may have died before it was kept.
-        let written_at = began.unwrap_or_else(|| self.clock.wall());
-        self.keep(&room, &text, written_at);
+        self.keep(&room, &text, began.unwrap_or_else(|| self.clock.wall()));
         Ok(Some(Stored {
             room,
             text,
-            revision: entry.mod_revision,
+            revision,
+            lost: false,
             began,
             mine: None,
         }))
+    }
+
+    fn verify(&self, key: &str, text: &str) -> Result<Room, Refused> {
+        Room::verify(&self.keys.current().trusted(), text).map_err(|error| {
+            // Somebody else's, or a key that was removed too early: overwriting it would end the only draw.
+            tracing::error!(
+                key,
+                error = fields::chain(&error),
+                "stored room is not believed"
+            );
+            Refusal::Unavailable.into()
+        })
+    }
+
+    /// The newest version that anybody is known to have written. Without the people store only this process's own
+    /// memory counts: a pause must not wait for a database.
+    async fn newest(&self, campaign: &CampaignId, cohort: &CohortId) -> Option<KeptDocument> {
+        let kept = self.people.newest_document(campaign, cohort).await;
+        let kept = kept.unwrap_or_else(|error| {
+            let error = fields::chain(&error);
+            tracing::warn!(error, "the newest version of a room could not be looked up");
+            None
+        });
+        let key = (campaign.clone(), cohort.clone());
+        let known = self.known().get(&key).cloned();
+        [kept, known]
+            .into_iter()
+            .flatten()
+            .max_by_key(|one| one.version)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<(CampaignId, CohortId), KeptDocument>> {
+        // Documents are replaced whole: a panic elsewhere leaves none half made.
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the version after `old`; `None` when somebody else wrote first, or the office is lost.
@@ -185,8 +243,8 @@ impl Publisher {
         let text = room.sign(&*self.signer()?);
         let key = room_key(&room.campaign, &room.cohort);
         let mut txn = match old {
-            Some(old) => Txn::new().expect_revision(&key, old.revision),
-            None => Txn::new().expect_absent(&key),
+            Some(old) if old.revision > 0 => Txn::new().expect_revision(&key, old.revision),
+            Some(_) | None => Txn::new().expect_absent(&key),
         };
         if let Some(Office { key, revision }) = office {
             txn = txn.expect_revision(key, *revision);
@@ -214,6 +272,7 @@ impl Publisher {
             room,
             text,
             revision,
+            lost: false,
             began: Some(began),
             mine: Some(mine),
         }))
@@ -225,6 +284,8 @@ impl Publisher {
             document: text.to_owned(),
             written_at,
         };
+        let key = (room.campaign.clone(), room.cohort.clone());
+        self.known().insert(key, document.clone());
         self.history
             .keep(room.campaign.clone(), room.cohort.clone(), document);
     }

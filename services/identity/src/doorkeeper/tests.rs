@@ -71,7 +71,12 @@ async fn world() -> World {
         OnExit::Log,
         history::keep(Arc::clone(&people), versions, drain.clone()),
     );
-    let publisher = Publisher::new(keyspace.clone(), keys.clone(), clock.clone(), history);
+    let publisher = Publisher::new(
+        keyspace.clone(),
+        keys.clone(),
+        clock.clone(),
+        (Arc::clone(&people), history),
+    );
     let ttl = Duration::from_secs(10);
     let rooms = Rooms::new(
         keyspace.clone(),
@@ -433,4 +438,61 @@ async fn a_bucket_whose_closer_died_is_told_by_the_next_doorkeeper() {
         .until("both are told", |room| room.last_closed_bucket == Some(1))
         .await;
     assert_eq!(world.seen().await.buckets().people(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_room_put_into_the_key_space_is_overwritten_with_the_newest() {
+    let world = world().await;
+    let _one = world.candidate("one");
+    world.stamp(0, 3).await;
+    world.until("a lobby", |_| true).await;
+    world.open(0).await;
+    let open = world.room().await.expect("there");
+    let key = "/doseline/room/kr-2021/fifties";
+    let older = world
+        .keyspace
+        .get(key)
+        .await
+        .expect("read")
+        .expect("there")
+        .value;
+    world
+        .rooms
+        .pause(&campaign(), &cohort(), "maintenance")
+        .await
+        .expect("paused");
+    let paused = world.room().await.expect("there");
+    world.keyspace.put(key, older).await.expect("written");
+    let again = world
+        .until("the pause is back", |room| room.version > paused.version)
+        .await;
+    assert_eq!(
+        (again.phase, again.reason.as_str()),
+        (Phase::Paused, "maintenance")
+    );
+    assert_eq!(again.draw, open.draw);
+    world.keyspace.delete(key).await.expect("removed");
+    let back = world
+        .until("it is there again", |room| room.version > again.version)
+        .await;
+    assert_eq!((back.phase, &back.draw), (Phase::Paused, &open.draw));
+    let steps = world.keyspace.list("/doseline/draw/").await.expect("read");
+    assert_eq!(steps.len(), 5);
+    for step in &steps {
+        world
+            .keyspace
+            .delete(step.key.clone())
+            .await
+            .expect("removed");
+    }
+    let redraw = world.rooms.open(&campaign(), &cohort(), 0).await;
+    assert_eq!(
+        redraw.map_err(|refused| refused.refusal),
+        Err(domain::Refusal::Unavailable)
+    );
+    assert_eq!(
+        world.room().await.expect("there").draw,
+        open.draw,
+        "a draw is never repeated"
+    );
 }

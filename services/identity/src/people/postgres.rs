@@ -233,6 +233,15 @@ impl People for PostgresPeople {
         self.timed("keep_documents", work).await
     }
 
+    async fn newest_document(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Option<KeptDocument>, Fault> {
+        let work = rooms::newest_document(&self.readers, campaign, cohort);
+        self.timed("newest_document", work).await
+    }
+
     async fn documents(
         &self,
         campaign: &CampaignId,

@@ -215,6 +215,16 @@ impl People for SqlitePeople {
         self.errand("keep_documents", work).await
     }
 
+    async fn newest_document(
+        &self,
+        campaign: &CampaignId,
+        cohort: &CohortId,
+    ) -> Result<Option<KeptDocument>, Fault> {
+        let room = rooms::Room::of(campaign, cohort);
+        let work = move |db: &mut Connection| rooms::newest_document(db, &room);
+        self.errand("newest_document", work).await
+    }
+
     async fn documents(
         &self,
         campaign: &CampaignId,

@@ -42,7 +42,12 @@ async fn world() -> World {
         .await
         .expect("applied");
     let (history, _) = History::new();
-    let publisher = Publisher::new(keyspace.clone(), keys.clone(), clock.clone(), history);
+    let publisher = Publisher::new(
+        keyspace.clone(),
+        keys.clone(),
+        clock.clone(),
+        (Arc::clone(&people), history),
+    );
     let rooms = Rooms::new(
         keyspace.clone(),
         publisher,

@@ -210,7 +210,14 @@ pub(crate) async fn every_version_of_a_room_is_kept_as_it_was_first(backend: Bac
             .await
             .expect("kept");
     };
+    let newest = async || {
+        store
+            .newest_document(&campaign, &cohort)
+            .await
+            .expect("read")
+    };
     keep(&[]).await;
+    assert_eq!(newest().await, None);
     keep(&[version(1, "one"), version(2, "two")]).await;
     keep(&[version(2, "another"), version(4, "four")]).await;
     let read = async |after, limit| {
@@ -223,4 +230,5 @@ pub(crate) async fn every_version_of_a_room_is_kept_as_it_was_first(backend: Bac
     assert_eq!(read(0, 10).await, all);
     assert_eq!(read(1, 1).await, all[1..2]);
     assert_eq!(read(4, 10).await, []);
+    assert_eq!(newest().await, Some(version(4, "four")));
 }

@@ -234,14 +234,33 @@ pub(super) async fn documents(
     let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::from(limit));
     let params: [&(dyn ToSql + Sync); 4] = [&campaign.as_str(), &cohort.as_str(), &after, &limit];
     let rows = client.query(&statement, &params).await?;
-    let read = |row: &Row| {
-        Ok(KeptDocument {
-            version: u64::try_from(row.try_get::<_, i64>(0)?)?,
-            document: row.try_get(1)?,
-            written_at: timestamp(row.try_get(2)?)?,
-        })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(read_document).collect()
+}
+
+pub(super) async fn newest_document(
+    readers: &Pool,
+    campaign: &CampaignId,
+    cohort: &CohortId,
+) -> Result<Option<KeptDocument>, BoxError> {
+    let client = readers.get().await?;
+    let statement = client
+        .prepare_cached(
+            "SELECT version, document, written_at FROM room_document
+             WHERE campaign = $1 AND cohort = $2 ORDER BY version DESC LIMIT 1",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&campaign.as_str(), &cohort.as_str()])
+        .await?;
+    row.as_ref().map(read_document).transpose()
+}
+
+fn read_document(row: &Row) -> Result<KeptDocument, BoxError> {
+    Ok(KeptDocument {
+        version: u64::try_from(row.try_get::<_, i64>(0)?)?,
+        document: row.try_get(1)?,
+        written_at: timestamp(row.try_get(2)?)?,
+    })
 }
 
 fn timestamp(time: SystemTime) -> Result<Timestamp, BoxError> {

@@ -211,14 +211,26 @@ pub(super) fn documents(
          WHERE campaign = ?1 AND cohort = ?2 AND version > ?3 ORDER BY version LIMIT ?4",
     )?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let read = |row: &Row<'_>| {
-        let version: i64 = row.get(0)?;
-        Ok(KeptDocument {
-            version: u64::try_from(version).unwrap_or(0),
-            document: row.get(1)?,
-            written_at: Timestamp::from_micros(row.get(2)?),
-        })
-    };
-    let rows = statement.query_map(params![room.campaign, room.cohort, after, limit], read)?;
+    let params = params![room.campaign, room.cohort, after, limit];
+    let rows = statement.query_map(params, read_document)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn newest_document(
+    db: &mut Connection,
+    room: &Room,
+) -> Result<Option<KeptDocument>, BoxError> {
+    let sql = "SELECT version, document, written_at FROM room_document
+               WHERE campaign = ?1 AND cohort = ?2 ORDER BY version DESC LIMIT 1";
+    let params = params![room.campaign, room.cohort];
+    Ok(db.query_row(sql, params, read_document).optional()?)
+}
+
+fn read_document(row: &Row<'_>) -> rusqlite::Result<KeptDocument> {
+    let version: i64 = row.get(0)?;
+    Ok(KeptDocument {
+        version: u64::try_from(version).unwrap_or(0),
+        document: row.get(1)?,
+        written_at: Timestamp::from_micros(row.get(2)?),
+    })
 }
