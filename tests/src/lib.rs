@@ -9,4 +9,6 @@ pub mod etcd;
 pub mod ports;
 pub mod postgres;
 pub mod processes;
+pub mod provider;
+pub mod scrape;
 pub mod tcp_proxy;
