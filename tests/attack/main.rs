@@ -12,6 +12,7 @@ mod malformed;
 mod permits;
 mod races;
 mod replays;
+mod rooms;
 mod signatures;
 mod signing;
 mod world;

@@ -1,21 +1,22 @@
 //! A cluster to attack: campaigns, permits and bookings through its public face, and its ledgers to look into.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use domain::Refusal;
 use domain::permit::Permit;
-use ed25519_dalek::{Signer as _, SigningKey};
 use proto::admin::campaign_admin_service_client::CampaignAdminServiceClient;
 use proto::admin::{ApplyCampaignRequest, OpenRoomRequest, PauseRoomRequest};
 use proto::booking::booking_service_client::BookingServiceClient;
 use proto::booking::{BookRequest, BookResponse};
 use proto::identity::IssuePermitRequest;
 use proto::identity::identity_service_client::IdentityServiceClient;
+use proto::room::GetPlaceRequest;
+use proto::room::room_service_client::RoomServiceClient;
 use proto::status::Refused;
 use serde_json::json;
 use system_tests::await_until::await_until;
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     gateways: Vec<Channel>,
     turn: AtomicUsize,
+    /// Campaigns whose doors are open for everybody.
+    open: Mutex<BTreeSet<String>>,
     // Last: processes write into it until they end.
     _folder: TempDir,
 }
@@ -77,6 +80,7 @@ impl World {
             cluster,
             gateways,
             turn: AtomicUsize::new(0),
+            open: Mutex::default(),
             _folder: folder,
         })
     }
@@ -137,11 +141,28 @@ impl World {
 
     /// Opens the campaign's room for everybody at once.
     pub(crate) async fn open(&self, campaign: &str) -> anyhow::Result<()> {
+        self.open_at(campaign, 0).await?;
+        self.opened().insert(campaign.to_owned());
+        Ok(())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.open
+            .lock()
+            .expect("no test panics while it holds this")
+    }
+
+    /// Opens the campaign's room for so many people per 1,000 seconds; 0 = everybody at once.
+    pub(crate) async fn open_at(
+        &self,
+        campaign: &str,
+        people_per_kilosecond: u64,
+    ) -> anyhow::Result<()> {
         let (campaign, cohort) = (campaign.to_owned(), COHORT.to_owned());
         let request = OpenRoomRequest {
             campaign,
             cohort,
-            people_per_kilosecond: 0,
+            people_per_kilosecond,
         };
         self.campaigns()?.open_room(request).await?;
         Ok(())
@@ -149,6 +170,7 @@ impl World {
 
     /// Pauses the campaign's room.
     pub(crate) async fn pause(&self, campaign: &str) -> anyhow::Result<()> {
+        self.opened().remove(campaign);
         let (campaign, cohort) = (campaign.to_owned(), COHORT.to_owned());
         let request = PauseRoomRequest {
             campaign,
@@ -161,23 +183,7 @@ impl World {
 
     /// What the development provider says about somebody.
     pub(crate) fn assertion(&self, sub: &str, born: &str) -> anyhow::Result<String> {
-        let seed = std::fs::read(self.folder().join("development/development_provider.seed"))?;
-        let seed = <[u8; 32]>::try_from(seed)
-            .ok()
-            .context("a seed has 32 bytes")?;
-        let now = crate::signing::now().as_secs();
-        let header = json!({ "alg": "EdDSA", "kid": "development", "typ": "JWT" });
-        let claims = json!({
-            "iss": "https://identity.doseline.invalid/development", "aud": "doseline",
-            "sub": sub, "birthdate": born, "iat": now, "exp": now + 600,
-        });
-        let signed = format!(
-            "{}.{}",
-            B64.encode(header.to_string()),
-            B64.encode(claims.to_string())
-        );
-        let signature = SigningKey::from_bytes(&seed).sign(signed.as_bytes());
-        Ok(format!("{signed}.{}", B64.encode(signature.to_bytes())))
+        system_tests::provider::assertion(self.folder(), sub, born)
     }
 
     /// Asks a gateway for a permit.
@@ -202,7 +208,8 @@ impl World {
         Ok(issued.into_inner().permit)
     }
 
-    /// A permit of somebody in the middle of the cohort.
+    /// A permit of somebody in the middle of the cohort; where the doors are open, once it is their turn: who comes
+    /// late waits for a bucket to close.
     pub(crate) async fn permit_of(
         &self,
         campaign: &str,
@@ -212,7 +219,19 @@ impl World {
         let permit = self
             .permit(campaign, region, sub, "1965-01-01", CALLER)
             .await;
-        permit.with_context(|| format!("a permit of {sub}"))
+        let permit = permit.with_context(|| format!("a permit of {sub}"))?;
+        if self.opened().contains(campaign) {
+            await_until(&format!("it is {sub}'s turn"), HEARD_WITHIN, || async {
+                let request = GetPlaceRequest {
+                    permit: permit.clone(),
+                };
+                let mut rooms = RoomServiceClient::new(self.gateway());
+                let place = rooms.get_place(said_by(CALLER, request)).await;
+                place.is_ok_and(|place| place.into_inner().admitted)
+            })
+            .await?;
+        }
+        Ok(permit)
     }
 
     /// Books through a gateway.

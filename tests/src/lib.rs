@@ -9,5 +9,7 @@ pub mod etcd;
 pub mod ports;
 pub mod postgres;
 pub mod processes;
+pub mod provider;
+pub mod scrape;
 pub mod tcp_proxy;
 pub mod town;

@@ -98,6 +98,8 @@ pub async fn run(candidate: Candidate, parts: Arc<Parts>, drain: Drain) {
         tokio::select! {
             () = keeping => {}
             () = elect::lost(&keyspace, &mut session, &office) => {}
+            // A keeper found that it cannot write.
+            () = over.cancelled() => {}
             () = drain.announced() => {}
         }
         over.cancel();
@@ -130,8 +132,9 @@ async fn keep_rooms(
         for campaign in parts.campaigns.all().values() {
             for room in keeper::rooms_of(campaign) {
                 kept.entry(room.clone()).or_insert_with(|| {
-                    let keeper = Keeper::new(Arc::clone(parts), office.clone(), room);
-                    tasks.spawn("keep_room", OnExit::Log, keeper.run(over.clone()))
+                    let office = (office.clone(), over.clone());
+                    let keeper = Keeper::new(Arc::clone(parts), office, room);
+                    tasks.spawn("keep_room", OnExit::Log, keeper.run())
                 });
             }
         }

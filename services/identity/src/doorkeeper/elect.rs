@@ -58,6 +58,8 @@ pub async fn elected(
             tokio::select! {
                 () = mirror.changed() => {}
                 () = session.changed() => {}
+                // A lease that lapsed and was renewed between two looks tells nobody.
+                () = tokio::time::sleep(AGAIN) => {}
             }
         }
     };
@@ -90,7 +92,7 @@ pub async fn lost(keyspace: &Keyspace, session: &mut Session, office: &Office) {
         let seen = mirror.snapshot().get(KEY).map(|entry| entry.mod_revision);
         // A listing from before our own write proves nothing.
         let replaced = seen.is_some_and(|seen| seen > office.revision);
-        let gone = seen.is_none() && mirror.stale_for() < AGAIN && absent(keyspace, office).await;
+        let gone = seen.is_none() && absent(keyspace, office).await;
         if replaced || gone || session.generation() != generation {
             return;
         }
@@ -102,7 +104,8 @@ pub async fn lost(keyspace: &Keyspace, session: &mut Session, office: &Office) {
     }
 }
 
-async fn absent(keyspace: &Keyspace, office: &Office) -> bool {
+/// Whether the office is certainly not ours any more, read strictly.
+pub async fn absent(keyspace: &Keyspace, office: &Office) -> bool {
     let entry = keyspace.get(KEY).await;
     entry.is_ok_and(|entry| entry.is_none_or(|entry| entry.mod_revision != office.revision))
 }

@@ -33,6 +33,8 @@ static FAILING: LogLimit = LogLimit::every(Duration::from_secs(10));
 pub(super) struct Keeper {
     parts: Arc<Parts>,
     office: Office,
+    /// Cancelled when the office is lost.
+    over: CancellationToken,
     campaign: CampaignId,
     cohort: CohortId,
     stored: Option<Stored>,
@@ -52,13 +54,14 @@ type Closed = (ClosedBucket, Bytes32);
 impl Keeper {
     pub(super) fn new(
         parts: Arc<Parts>,
-        office: Office,
+        (office, over): (Office, CancellationToken),
         (campaign, cohort): (CampaignId, CohortId),
     ) -> Self {
         let since = parts.clock.monotonic();
         Self {
             parts,
             office,
+            over,
             campaign,
             cohort,
             stored: None,
@@ -70,7 +73,8 @@ impl Keeper {
     }
 
     /// Until the office is lost.
-    pub(super) async fn run(mut self, over: CancellationToken) {
+    pub(super) async fn run(mut self) {
+        let over = self.over.clone();
         let mut every = tokio::time::interval(TICK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -234,6 +238,7 @@ impl Keeper {
             .await?;
         let Some(written) = written else {
             self.stored = None;
+            self.check_office().await;
             return Ok(());
         };
         self.parts.metrics.room_written(closed.is_some());
@@ -408,7 +413,18 @@ impl Keeper {
             .write(old.as_ref(), draft, Some(&self.office));
         self.stored = write.await?;
         self.steering = None;
+        if self.stored.is_none() {
+            self.check_office().await;
+        }
         Ok(self.stored.is_some())
+    }
+
+    /// After a write that somebody else was faster than: was it the office?
+    async fn check_office(&self) {
+        let keyspace = &self.parts.publisher.keyspace;
+        if super::elect::absent(keyspace, &self.office).await {
+            self.over.cancel();
+        }
     }
 }
 
