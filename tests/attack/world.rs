@@ -229,7 +229,8 @@ impl World {
                 let place = rooms.get_place(said_by(CALLER, request)).await;
                 place.is_ok_and(|place| place.into_inner().admitted)
             })
-            .await?;
+            .await
+            .with_context(|| self.cluster.identities[0].process.log_tail())?;
         }
         Ok(permit)
     }

@@ -205,11 +205,12 @@ impl World {
     /// The room once it is as expected.
     async fn until(&self, what: &str, holds: impl Fn(&Room) -> bool) -> Room {
         let waiting = async {
+            let mut looks = tokio::time::interval(Duration::from_millis(20));
             loop {
+                looks.tick().await;
                 if let Some(room) = self.room().await.filter(&holds) {
                     return room;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let found = timeout(BOUND, waiting).await;
@@ -288,8 +289,23 @@ async fn a_campaign_gets_its_lobbies_and_late_comers_get_buckets_of_their_own() 
     assert!(late.iter().all(|place| seen.ordinal(place) < Some(after)));
     // Nobody came since: no empty buckets are made, and nothing is written.
     let quiet = world.room().await.expect("there").version;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(world.room().await.expect("there").version, quiet);
+    let old = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            looks.tick().await;
+            let open = world.people.open_bucket(&campaign(), &cohort(), 1).await;
+            let open = open.expect("read").expect("there");
+            if open.open_for > 2 * closing::EVERY {
+                return open.id;
+            }
+        }
+    };
+    let open = timeout(BOUND, old).await.expect("it grows old");
+    let room = world.room().await.expect("there");
+    assert_eq!(
+        (room.version, room.last_closed_bucket),
+        (quiet, Some(open - 1))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,8 +315,12 @@ async fn a_fixed_rate_moves_the_line_to_what_is_left_and_on_when_places_come_bac
     world.stamp(0, 400).await;
     world.until("a lobby", |_| true).await;
     world.open(200_000).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let standing = world.room().await.expect("there");
+    world.stamp(400, 401).await;
+    let standing = world
+        .until("the room is kept", |room| {
+            room.last_closed_bucket == Some(1)
+        })
+        .await;
     assert_eq!(frontier(&standing), 0, "nobody has said what is left");
     assert_eq!(standing.regions[&seoul()].state, RegionState::Open);
     world.show(100);
@@ -370,14 +390,10 @@ async fn when_the_doorkeeper_dies_another_goes_on_from_there() {
     assert!(last >= before.version);
     second_drain.start(runtime::drain::Cause::Requested);
     let gone = async {
-        while world
-            .keyspace
-            .get(elect::KEY)
-            .await
-            .expect("read")
-            .is_some()
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut key = world.keyspace.mirror(elect::KEY);
+        key.ready().await;
+        while key.snapshot().contains_key(elect::KEY) {
+            key.changed().await;
         }
     };
     timeout(BOUND, gone).await.expect("who drains resigns");
