@@ -237,6 +237,8 @@ impl Shard {
     pub(crate) fn stop(&mut self, why: Stop, effects: &mut Effects) {
         let in_doubt = match (self.phase, self.in_flight.take().map(|it| it.work)) {
             (Phase::Seizing(Doubt::Unknown) | Phase::Reading, Some(Work::Ops(asks))) => asks,
+            // On its way, and nobody will hear of it here.
+            (Phase::Serving, Some(Work::Ops(asks))) if why == Stop::CutOff => asks,
             _ => Vec::new(),
         };
         self.phase = Phase::Stopped;

@@ -67,6 +67,7 @@ fn world(stage: &mut Stage, line: &str) -> Outcome {
         ["requests", "cannot", "be", "read"] => stage.requests_unreadable = true,
         ["requests", "can", "be", "read"] => stage.requests_unreadable = false,
         ["the", "ledger", "is", "out", "of", "reach"] => stage.cut_off = true,
+        ["the", "owner", "gives", "the", "ledger", "up"] => stage.input(Input::LedgerLost),
         ["another", "owner", "takes", "over"] => {
             let epoch = stage.ledger.shards[&SHARD].epoch;
             let taken = stage.ledger.seize(SHARD, epoch, Epoch(0), u64::MAX);

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FIRST_TRIES: u32 = 40;
 /// How long an owner stays without its ledger. A database starts again in less; beyond that another instance may reach
 /// it.
-const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
+pub(super) const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) type Job = BoxFuture<'static, Done>;
 type MaybeWriter = Option<Box<dyn Writer>>;
@@ -29,6 +29,10 @@ type MaybeWriter = Option<Box<dyn Writer>>;
 pub(super) enum Done {
     Input(Input),
     Nothing,
+    /// The ledger answered, and there is nothing to do.
+    Heard,
+    /// The ledger could not be asked.
+    Unheard,
     Batch {
         writer: MaybeWriter,
         input: Input,
@@ -44,6 +48,32 @@ pub(super) enum Done {
         verdict: Verdict,
     },
     Catalogue(Option<ShardCatalogue>),
+}
+
+impl Done {
+    /// Whether the ledger answered; `None` where it was not asked, or where what became of it is not known.
+    pub(super) const fn heard(&self) -> Option<bool> {
+        match self {
+            Self::Unheard
+            | Self::Input(Input::LoadFailed { .. } | Input::LookupFailed { .. })
+            | Self::Catalogue(None) => Some(false),
+            Self::Heard
+            | Self::Input(Input::SlotsLoaded { .. } | Input::LookedUp { .. } | Input::SweepDue)
+            | Self::Batch {
+                input: Input::BatchDone { .. } | Input::Swept { .. },
+                ..
+            }
+            | Self::Seized {
+                seized: Some(_), ..
+            }
+            | Self::Catalogue(Some(_)) => Some(true),
+            Self::Nothing
+            | Self::Input(_)
+            | Self::Batch { .. }
+            | Self::Seized { .. }
+            | Self::Moved { .. } => None,
+        }
+    }
 }
 
 pub(super) fn not_owner() -> Verdict {
@@ -393,8 +423,9 @@ pub(super) fn expired_holds(parts: &OwnerParts) -> Job {
     async move {
         match ledger.has_expired_holds(shard).await {
             Ok(true) => Done::Input(Input::SweepDue),
+            Ok(false) => Done::Heard,
             // The next tick asks again.
-            Ok(false) | Err(_) => Done::Nothing,
+            Err(_) => Done::Unheard,
         }
     }
     .boxed()

@@ -91,6 +91,8 @@ pub(super) struct Owner {
     /// Of calls that are part of a sampled trace, until their batch is sent.
     traced: HashMap<RequestId, TraceContext>,
     append_span: Option<tracing::Span>,
+    /// When the ledger last answered.
+    heard: std::time::Instant,
 }
 
 type Watcher = oneshot::Sender<(Snapshot, broadcast::Receiver<Update>)>;
@@ -135,6 +137,7 @@ pub(crate) async fn run(
         watchers: Vec::new(),
         traced: HashMap::new(),
         append_span: None,
+        heard: parts.clock.monotonic(),
         parts,
     };
     owner.came_into_force(seized.epoch);
@@ -314,8 +317,17 @@ impl Owner {
     }
 
     fn done(&mut self, done: Done) {
+        let now = self.parts.clock.monotonic();
+        match done.heard() {
+            Some(true) => self.heard = now,
+            // Reads are enough to notice: nothing may ever be sent for slots that cannot be loaded.
+            Some(false) if now.saturating_duration_since(self.heard) > jobs::CUT_OFF_AFTER => {
+                return self.input(Input::LedgerLost);
+            }
+            Some(false) | None => {}
+        }
         match done {
-            Done::Nothing => {}
+            Done::Nothing | Done::Heard | Done::Unheard => {}
             Done::Input(input) => {
                 if let Input::SlotsLoaded { found, .. } = &input {
                     self.learn(found);

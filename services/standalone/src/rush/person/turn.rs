@@ -30,7 +30,9 @@ impl Acting {
                 return false;
             }
             // Until they have learnt that it does not help.
-            Manner::BooksEarly | Manner::WrongClock if self.out.plan.refused_early < EARLY_TRIES => {
+            Manner::BooksEarly | Manner::WrongClock
+                if self.out.plan.refused_early < EARLY_TRIES =>
+            {
                 return true;
             }
             Manner::Patient
