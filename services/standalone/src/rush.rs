@@ -172,6 +172,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
 /// How the line moved and how people came, against what was set.
 fn line(rush: &Rush, outcome: &driver::Outcome, history: &history::History) -> String {
     let moved = history.moved();
+    if moved.windows == 0 {
+        return "line: none of ten seconds to compare with its set speed".to_owned();
+    }
     let mut text = format!(
         "line, from the room's history: frontiers moved within {:.2} % of their set speed over any 10 s ({} windows)",
         100.0 * moved.worst,
