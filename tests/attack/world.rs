@@ -22,6 +22,7 @@ use serde_json::json;
 use system_tests::await_until::await_until;
 use system_tests::cluster::{Cluster, Options, database};
 use system_tests::postgres::Session;
+use system_tests::provider::Provider;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -183,7 +184,7 @@ impl World {
 
     /// What the development provider says about somebody.
     pub(crate) fn assertion(&self, sub: &str, born: &str) -> anyhow::Result<String> {
-        system_tests::provider::assertion(self.folder(), sub, born)
+        Ok(Provider::open(self.folder())?.assertion(sub, born))
     }
 
     /// Asks a gateway for a permit.

@@ -40,6 +40,7 @@ const PHASES: [(&str, usize, u64); 5] = [
 #[derive(Debug)]
 pub(crate) struct Phase {
     name: &'static str,
+    seconds: usize,
     offered: f64,
     /// Bookings in each second.
     goodput: Vec<u64>,
@@ -159,6 +160,7 @@ async fn offer(
     heard.goodput.resize(usize::try_from(seconds)?, 0);
     Ok(Phase {
         name,
+        seconds: usize::try_from(seconds)?,
         offered: made as f64 / seconds as f64,
         refused: heard.refused,
         failed: heard.failed,
@@ -227,12 +229,12 @@ fn record(histogram: &mut Option<Histogram<u64>>, took: Duration) {
 
 impl Phase {
     /// Bookings a second, without the first second, in which the phase before ends, and the answers after the last.
-    fn goodput(&self, seconds: u64) -> f64 {
-        let inner = &self.goodput[1..usize::try_from(seconds).unwrap_or(1).max(2)];
+    fn goodput(&self) -> f64 {
+        let inner = &self.goodput[1..self.seconds];
         inner.iter().sum::<u64>() as f64 / inner.len() as f64
     }
 
-    /// Seconds until goodput is back at 99 % of `peak` for good.
+    /// Seconds until no second books less than 97 % of `peak`: single seconds scatter more than 1 %.
     fn recovered(&self, peak: f64) -> usize {
         let last_low = self
             .goodput
@@ -258,19 +260,10 @@ pub(crate) fn table(phases: &[Phase]) -> String {
         "late p99",
         "even after"
     );
-    let seconds = |name: &str| {
-        PHASES
-            .iter()
-            .find(|(of, ..)| *of == name)
-            .map_or(10, |(_, _, s)| *s)
-    };
-    let peak = phases
-        .iter()
-        .map(|phase| phase.goodput(seconds(phase.name)))
-        .fold(1.0, f64::max);
+    let peak = phases.iter().map(Phase::goodput).fold(1.0, f64::max);
     let ms = |took: Duration| format!("{:.1} ms", took.as_secs_f64() * 1_000.0);
     for phase in phases {
-        let goodput = phase.goodput(seconds(phase.name));
+        let goodput = phase.goodput();
         let _ = writeln!(
             out,
             "{:<14}{:>11.0}{:>11.0}{:>8.1}%{:>10}{:>8}{:>14}{:>14}{:>12}{:>11}",

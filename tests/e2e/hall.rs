@@ -19,6 +19,7 @@ use proto::identity::identity_service_client::IdentityServiceClient;
 use serde_json::{Value, json};
 use system_tests::await_until::await_until;
 use system_tests::cluster::{Cluster, Options, program};
+use system_tests::provider::Provider;
 use system_tests::scrape::metrics;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
@@ -232,7 +233,7 @@ impl Hall {
     pub(crate) async fn visitor(&self, number: usize) -> anyhow::Result<Visitor> {
         let region = REGIONS[number % REGIONS.len()];
         let sub = format!("visitor-{number}");
-        let assertion = system_tests::provider::assertion(self.folder(), &sub, "1965-05-05")?;
+        let assertion = Provider::open(self.folder())?.assertion(&sub, "1965-05-05");
         let request = IssuePermitRequest {
             campaign: CAMPAIGN.to_owned(),
             region: region.to_owned(),

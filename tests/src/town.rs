@@ -4,12 +4,9 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{Signer as _, SigningKey};
 use futures::{StreamExt as _, TryStreamExt as _};
 use proto::admin::campaign_admin_service_client::CampaignAdminServiceClient;
 use proto::admin::clinic_admin_service_client::ClinicAdminServiceClient;
@@ -34,6 +31,7 @@ use uuid::Uuid;
 use crate::await_until::{await_ok, await_some};
 use crate::cluster::{Cluster, Options as ClusterOptions, database};
 use crate::postgres::Session;
+use crate::provider::Provider;
 
 /// The one region.
 pub const REGION: &str = "jeju";
@@ -344,13 +342,11 @@ impl Town {
 
     /// What asks for the permits of the people with these numbers. Good for some minutes.
     pub fn permit_requests(&self, people: Range<usize>) -> anyhow::Result<Vec<IssuePermitRequest>> {
-        let provider = "development/development_provider.seed";
-        let seed = std::fs::read(self.cluster.folder().join(provider))?;
-        let key = SigningKey::from_bytes(&seed.as_slice().try_into()?);
-        let request = |number| IssuePermitRequest {
+        let provider = Provider::open(self.cluster.folder())?;
+        let request = |number: usize| IssuePermitRequest {
             campaign: CAMPAIGN.to_owned(),
             region: REGION.to_owned(),
-            assertion: assertion(&key, number),
+            assertion: provider.assertion(&format!("town-{number}"), "1965-06-15"),
         };
         Ok(people.map(request).collect())
     }
@@ -491,20 +487,4 @@ fn clinic(shard: u32, number: u32, day: &str, places: u32) -> ClinicSpec {
             closed: false,
         }],
     }
-}
-
-/// What the development provider would say of a person.
-fn assertion(key: &SigningKey, number: usize) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let header = json!({ "alg": "EdDSA", "kid": "development", "typ": "JWT" });
-    let claims = json!({
-        "iss": "https://identity.doseline.invalid/development", "aud": "doseline",
-        "sub": format!("town-{number}"), "birthdate": "1965-06-15", "iat": now, "exp": now + 600,
-    });
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", encode(&header), encode(&claims));
-    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()).to_bytes());
-    format!("{signed}.{signature}")
 }

@@ -13,7 +13,7 @@ pub(super) fn handle(
         campaign: request.campaign.clone(),
         cohort: request.cohort.clone(),
     };
-    get_room::check(&room)?;
+    get_room::check(&room.campaign, &room.cohort)?;
     let draw = services.rooms.published(&room, request.first_bucket)?;
     Ok(Response::new(draw))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::convert::Fields;
-use proto::room::{GetInclusionProofRequest, GetInclusionProofResponse, GetRoomRequest};
+use proto::room::{GetInclusionProofRequest, GetInclusionProofResponse};
 use tonic::{Request, Response, Status};
 
 use super::{Services, caller, deadline, get_room};
@@ -18,10 +18,7 @@ pub(super) async fn handle(
     let caller = caller(&request)?;
     let deadline = deadline(&request, WITHIN);
     let request = request.into_inner();
-    get_room::check(&GetRoomRequest {
-        campaign: request.campaign.clone(),
-        cohort: request.cohort.clone(),
-    })?;
+    get_room::check(&request.campaign, &request.cohort)?;
     let mut fields = Fields::default();
     if request.ticket.len() != 16 {
         fields.wrong("ticket", "must have 16 bytes");

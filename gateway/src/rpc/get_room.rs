@@ -17,15 +17,16 @@ pub(super) fn handle(
     match services.rooms.document(request) {
         Some(document) => Ok(Response::new(document)),
         None => {
-            check(request)?;
+            check(&request.campaign, &request.cohort)?;
             Err(Refused::from(Refusal::CampaignUnknown).into())
         }
     }
 }
 
-pub(super) fn check(request: &GetRoomRequest) -> Result<(), Refused> {
+/// Whether these can name a room.
+pub(super) fn check(campaign: &str, cohort: &str) -> Result<(), Refused> {
     let mut fields = Fields::default();
-    fields.parse::<CampaignId>("campaign", &request.campaign);
-    fields.parse::<CohortId>("cohort", &request.cohort);
+    fields.parse::<CampaignId>("campaign", campaign);
+    fields.parse::<CohortId>("cohort", cohort);
     fields.finish(Some(()))
 }

@@ -1,6 +1,6 @@
 //! `ListTickets`: identity has the lists; they pass through here.
 
-use proto::room::{GetRoomRequest, ListTicketsRequest, ListTicketsResponse};
+use proto::room::{ListTicketsRequest, ListTicketsResponse};
 use tonic::{Request, Response, Status};
 
 use super::{PERMIT_WITHIN, Services, Streamed, caller, deadline, get_room};
@@ -12,10 +12,7 @@ pub(super) async fn handle(
     let caller = caller(&request)?;
     let deadline = deadline(&request, PERMIT_WITHIN);
     let request = request.into_inner();
-    get_room::check(&GetRoomRequest {
-        campaign: request.campaign.clone(),
-        cohort: request.cohort.clone(),
-    })?;
+    get_room::check(&request.campaign, &request.cohort)?;
     let seat = services.streams.download()?;
     let list = services
         .permits

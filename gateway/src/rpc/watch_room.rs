@@ -14,7 +14,7 @@ pub(super) fn handle(
         campaign: request.campaign.clone(),
         cohort: request.cohort.clone(),
     };
-    get_room::check(&room)?;
+    get_room::check(&room.campaign, &room.cohort)?;
     let documents = services.streams.watch(&services.rooms, room)?;
     Ok(Response::new(Box::pin(documents)))
 }

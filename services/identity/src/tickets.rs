@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::place::DrawTicket;
 use domain::room::Bytes32;
-use domain::room::list::{List, ListBuilder, Proof};
+use domain::room::list::{List, ListBuilder, Proof, node_hash};
 use domain::{CampaignId, CohortId, Refusal};
 use proto::status::Refused;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::doorkeeper::draw::unavailable;
@@ -154,24 +153,16 @@ fn climb(parts: &[Bytes32], at: usize, path: &mut Vec<Bytes32>) -> Bytes32 {
     if at < half {
         let (left, right) = (climb(left, at, path), root(right));
         path.push(right);
-        node(&left, &right)
+        node_hash(&left, &right)
     } else {
         let (left, right) = (root(left), climb(right, at - half, path));
         path.push(left);
-        node(&left, &right)
+        node_hash(&left, &right)
     }
 }
 
 fn root(parts: &[Bytes32]) -> Bytes32 {
     climb(parts, 0, &mut Vec::new())
-}
-
-fn node(left: &Bytes32, right: &Bytes32) -> Bytes32 {
-    let mut hash = Sha256::new();
-    hash.update([1]);
-    hash.update(left.0);
-    hash.update(right.0);
-    Bytes32(hash.finalize().into())
 }
 
 #[cfg(test)]

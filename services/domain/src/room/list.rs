@@ -191,7 +191,9 @@ fn leaf_hash(data: &[u8]) -> Bytes32 {
     Bytes32(hash.finalize().into())
 }
 
-fn node_hash(left: &Bytes32, right: &Bytes32) -> Bytes32 {
+/// The hash of a node over its two sides (RFC 6962, section 2.1).
+#[must_use]
+pub fn node_hash(left: &Bytes32, right: &Bytes32) -> Bytes32 {
     let mut hash = Sha256::new();
     hash.update([1]);
     hash.update(left.0);

@@ -49,6 +49,20 @@ pub(crate) struct History {
     pub(super) buckets: BTreeMap<u32, (u64, u64)>,
 }
 
+/// A region's lines as readers can have followed them, oldest first.
+#[derive(Clone, Debug)]
+pub(super) struct Reach(Vec<Followed>);
+
+#[derive(Clone, Debug)]
+struct Followed {
+    began: i64,
+    /// No reader follows it after that.
+    until: i64,
+    line: Line,
+    /// The farthest that all earlier ones reach at their ends.
+    before: u64,
+}
+
 /// How lines moved against what they were set to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Moved {
@@ -70,29 +84,45 @@ impl Line {
     }
 }
 
+// === impl Reach ===
+
+impl Reach {
+    /// The farthest that any reader's frontier can have been at `at`, microseconds since 1970.
+    pub(super) fn frontier(&self, at: i64) -> u64 {
+        let begun = self.0.partition_point(|one| one.began <= at);
+        let mut farthest = 0;
+        for one in self.0[..begun].iter().rev() {
+            farthest = farthest.max(one.line.after(at.min(one.until) - one.began));
+            // Versions end in the order they began: all before have ended, too.
+            if one.until <= at {
+                return farthest.max(one.before);
+            }
+        }
+        farthest
+    }
+}
+
 // === impl History ===
 
 impl History {
-    /// The farthest that any reader's frontier of a region can have been at `at`.
-    pub(super) fn frontier(&self, region: &str, at: i64) -> u64 {
+    /// How far a region's line can have been seen to reach, for many questions.
+    pub(super) fn reach(&self, region: &str) -> Reach {
+        let nexts = self.versions.iter().skip(1).map(Some).chain([None]);
         let mut farthest = 0;
-        for (version, next) in self.versions.iter().zip(
-            self.versions
-                .iter()
-                .skip(1)
-                .map(Some)
-                .chain(std::iter::once(None)),
-        ) {
-            if version.began > at {
-                break;
-            }
-            let Some(line) = version.lines.get(region).filter(|_| version.open) else {
-                continue;
-            };
-            let until = next.map_or(at, |next| at.min(next.began + READER_LAG_MICROS));
-            farthest = farthest.max(line.after(until - version.began));
-        }
-        farthest
+        let followed = self.versions.iter().zip(nexts);
+        let followed = followed.filter_map(|(version, next)| {
+            let line = *version.lines.get(region).filter(|_| version.open)?;
+            let until = next.map_or(i64::MAX, |next| next.began + READER_LAG_MICROS);
+            let before = farthest;
+            farthest = farthest.max(line.after(until.saturating_sub(version.began)));
+            Some(Followed {
+                began: version.began,
+                until,
+                line,
+                before,
+            })
+        });
+        Reach(followed.collect())
     }
 
     /// The place in line, by the design's formula.
@@ -250,8 +280,8 @@ fn parse(room: &Value, began: i64) -> Version {
     version
 }
 
-/// What a signed text says; who signed it is for the audit.
-fn payload(text: &str) -> anyhow::Result<Value> {
+/// What a signed text says; who signed it is for others to check.
+pub(super) fn payload(text: &str) -> anyhow::Result<Value> {
     let payload = text
         .strip_prefix("v4.public.")
         .and_then(|rest| rest.split('.').next())
@@ -337,12 +367,12 @@ mod tests {
         history.versions.truncate(2);
         // The second document stops the line.
         history.versions[1] = version(SECOND, 100, 0);
-        assert_eq!(history.frontier("seoul", SECOND / 2), 50);
-        assert_eq!(history.frontier("seoul", 2 * SECOND), 200);
-        assert_eq!(history.frontier("seoul", 9 * SECOND), 300);
-        assert_eq!(history.frontier("jeju", 9 * SECOND), 0);
+        assert_eq!(history.reach("seoul").frontier(SECOND / 2), 50);
+        assert_eq!(history.reach("seoul").frontier(2 * SECOND), 200);
+        assert_eq!(history.reach("seoul").frontier(9 * SECOND), 300);
+        assert_eq!(history.reach("jeju").frontier(9 * SECOND), 0);
         history.versions[0].open = false;
-        assert_eq!(history.frontier("seoul", 9 * SECOND), 100);
+        assert_eq!(history.reach("seoul").frontier(9 * SECOND), 100);
     }
 
     #[test]

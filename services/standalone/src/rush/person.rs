@@ -151,13 +151,7 @@ pub(crate) async fn act(
 
 /// The person inside a permit: signed, not encrypted.
 fn person_of(permit: &str) -> Option<[u8; 16]> {
-    use base64::Engine as _;
-    let payload = permit.strip_prefix("v4.public.")?.split('.').next()?;
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode(payload)
-        .ok()?;
-    let message = bytes.get(..bytes.len().checked_sub(64)?)?;
-    let claims: serde_json::Value = serde_json::from_slice(message).ok()?;
+    let claims = super::history::payload(permit).ok()?;
     let text = claims.get("person")?.as_str()?;
     u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }

@@ -202,10 +202,11 @@ fn early(
 ) -> u64 {
     let mut early = 0;
     for (region, facts) in ledgers {
+        let reach = history.reach(region);
         for (person, at) in &facts.taken {
             let place = places.get(person);
             let ordinal = place.and_then(|place| history.ordinal(place.bucket, &place.ticket));
-            let due = ordinal.is_some_and(|ordinal| ordinal < history.frontier(region, *at));
+            let due = ordinal.is_some_and(|ordinal| ordinal < reach.frontier(*at));
             early += u64::from(!due);
         }
     }
