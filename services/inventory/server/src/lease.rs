@@ -177,6 +177,11 @@ impl Leases {
         let floor_key = format!("/doseline/{}/shard/{shard}/floor", self.region);
         let current = self.keyspace.get(&key).await?;
         let floor = self.keyspace.get(&floor_key).await?;
+        let published = floor.as_ref().and_then(decode::<Epoch>).unwrap_or_default();
+        // The key of a later owner may be gone already; what it published stays.
+        if published > epoch {
+            return Ok(false);
+        }
         let mut txn = match &current {
             None => Txn::new().expect_absent(&key),
             Some(entry) => {
@@ -188,7 +193,6 @@ impl Leases {
             }
         };
         txn = txn.put_leased(&self.session, &key, self.owner(epoch, OwnerState::Active));
-        let published = floor.as_ref().and_then(decode::<Epoch>).unwrap_or_default();
         if epoch > published {
             txn = match &floor {
                 None => txn.expect_absent(&floor_key),

@@ -38,6 +38,8 @@ pub(crate) enum Ask {
     Outside(Vec<SlotState>),
     /// A watcher wants everything, then every change.
     Subscribe(oneshot::Sender<(Snapshot, broadcast::Receiver<Update>)>),
+    /// A higher epoch was published: ask the ledger whose writes count.
+    Doubt,
     /// Finish what is queued, then give the shard away.
     Drain,
 }
@@ -86,6 +88,12 @@ impl OwnerHandle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Ask::Subscribe(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Has the owner ask the ledger whether its epoch is still in force: one that nobody calls would never hear.
+    pub(crate) fn doubt(&self) {
+        // Full means that statements are on their way, which ask the same.
+        let _ = self.commands.try_send(Ask::Doubt);
     }
 
     /// Has the owner finish and give the shard away.

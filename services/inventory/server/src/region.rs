@@ -199,6 +199,13 @@ impl Region {
             running.handle.drain().await;
             return;
         }
+        // Floors are published by owners only: somebody has, or had, the shard after this process. Gateways ask there, so
+        // nothing else would ever tell the owner here, and the shard would have none once the other gives it away.
+        let floor = view.floors.get(&shard).copied().unwrap_or_default();
+        if epoch > Epoch(0) && floor > epoch {
+            running.handle.doubt();
+            return;
+        }
         let published = (self.parts.leases.generation(), epoch);
         let in_view = view
             .owners
@@ -212,8 +219,8 @@ impl Region {
         }
         match self.parts.leases.publish(shard, epoch).await {
             Ok(true) => running.published = Some(published),
-            // A higher epoch is published: the ledger will say so at the next batch.
-            Ok(false) => {}
+            // Somebody came between, perhaps with a higher epoch: the ledger knows.
+            Ok(false) => running.handle.doubt(),
             Err(error) => {
                 tracing::debug!(shard.id = %shard, %error, "an owner key could not be put yet")
             }
@@ -327,3 +334,6 @@ impl Region {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,6 +223,8 @@ impl Owner {
             }
             // An empty snapshot would make clinics disappear that are only not loaded yet.
             Ask::Subscribe(reply) => self.watchers.push(reply),
+            // Any statement is checked against the epoch; this one gives back what expired besides.
+            Ask::Doubt => self.input(Input::SweepDue),
             Ask::Drain => self.input(Input::Drain),
         }
     }
