@@ -80,6 +80,14 @@ impl Launch {
     /// # Errors
     /// When it cannot be started or does not succeed; the message carries its output.
     pub fn run(&self) -> anyhow::Result<()> {
+        self.output().map(drop)
+    }
+
+    /// Runs it to its end; what it wrote to standard output.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not succeed; the message carries its output.
+    pub fn output(&self) -> anyhow::Result<String> {
         let output = self
             .command()
             .stdin(Stdio::null())
@@ -94,7 +102,7 @@ impl Launch {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     pub(super) fn spawn(&self) -> anyhow::Result<Child> {
