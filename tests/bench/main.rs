@@ -10,6 +10,7 @@ mod reads;
 mod rounds;
 mod sql;
 mod table;
+mod waiters;
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -30,6 +31,7 @@ struct Ask {
 
 const USAGE: &str = "usage: ./dev bench [--rounds N] [--kills N] [--calls N] [--out FOLDER]
        ./dev bench --overload    goodput at 10 and 33 times what the back end is held to
+       ./dev bench --waiters [N] memory of gateways with 10,000 and N people waiting (1000000), and no place lost
 
   --rounds N     rounds, each with every series once; medians are of these (3)
   --kills N      owners killed with -9 (100)
@@ -45,6 +47,7 @@ fn main() -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         Some("--floor") => runtime.block_on(floors::serve(&args[1..])),
         Some("--overload") => runtime.block_on(overload()),
+        Some("--waiters") => runtime.block_on(waiting(&args[1..])),
         Some("--help" | "-h") => say(USAGE),
         _ => runtime.block_on(run(ask(&args)?)),
     }
@@ -104,6 +107,20 @@ async fn overload() -> anyhow::Result<()> {
     say("an inventory held to a fixed rate, and more offered than it takes")?;
     let phases = overload::run(folder.path()).await?;
     say(&overload::table(&phases))
+}
+
+async fn waiting(args: &[String]) -> anyhow::Result<()> {
+    let most = args.first().map_or(Ok(1_000_000), |most| most.parse())?;
+    let mut crowds = Vec::new();
+    for people in [10_000, most] {
+        say(&format!("{people} people wait at two gateways"))?;
+        let folder = tempfile::tempdir()?;
+        crowds.push(waiters::run(folder.path(), people).await?);
+    }
+    say(&waiters::table(&crowds))?;
+    let lost = crowds.iter().any(waiters::Waited::lost_any);
+    anyhow::ensure!(!lost, "somebody lost a place");
+    Ok(())
 }
 
 /// In a cluster of its own: two gateways, three inventories.

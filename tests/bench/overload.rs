@@ -70,6 +70,7 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<Vec<Phase>> {
         places: 100_000,
         people: 0,
         gateways: 1,
+        trusting_gateways: 0,
         inventories: 1,
         identities: 1,
         bookings_per_second_max: HELD_TO as u64,

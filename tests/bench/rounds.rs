@@ -5,7 +5,8 @@ use std::path::Path;
 use proto::availability::ListSlotsRequest;
 use proto::booking::booking_service_client::BookingServiceClient;
 use proto::booking::{BookRequest, ConfirmHoldRequest, HoldSlotsRequest};
-use proto::room::GetRoomRequest;
+use proto::room::room_service_client::RoomServiceClient;
+use proto::room::{GetPlaceRequest, GetRoomRequest};
 use system_tests::town::{CAMPAIGN, COHORT, Caller, Options, REGION, Town};
 use uuid::Uuid;
 
@@ -28,6 +29,8 @@ const READS: usize = 3;
 pub(crate) struct Bench {
     town: Town,
     gateway: Vec<Caller>,
+    /// Tells places without looking at permits' signatures.
+    trusting: Vec<Caller>,
     echo: (Floor, Vec<Caller>),
     proxy: (Floor, Vec<Caller>),
     /// As many bytes as a page of slots, and as a room.
@@ -48,13 +51,15 @@ impl Bench {
             clinics: CLINICS,
             places: 100_000,
             people: 0,
-            gateways: 1,
+            gateways: 2,
+            trusting_gateways: 1,
             inventories: 1,
             identities: 1,
             bookings_per_second_max: 0,
         };
         let mut town = Town::closed(folder, options).await?;
         let gateway = callers(&town.cluster.gateways[0].addr)?;
+        let trusting = callers(&town.cluster.gateways[1].addr)?;
         let mut results = Results::default();
         let people = ask.calls * SERIES_OF_BOOKINGS;
         for round in 0..ask.rounds {
@@ -91,6 +96,7 @@ impl Bench {
         let naive = Naive::start(&town.cluster.postgres).await?;
         Ok(Self {
             gateway,
+            trusting,
             echo: with_callers(echo)?,
             proxy: with_callers(proxy)?,
             same_page: with_callers(same_page)?,
@@ -119,6 +125,10 @@ impl Bench {
         self.results.add(Series::Echo, measured);
         let measured = book(&self.proxy.1, permits.clone(), all.clone(), reads).await?;
         self.results.add(Series::Proxied, measured);
+        let measured = place(&self.gateway, permits.clone(), reads).await?;
+        self.results.add(Series::GetPlace, measured);
+        let measured = place(&self.trusting, permits.clone(), reads).await?;
+        self.results.add(Series::GetPlaceTrusting, measured);
         let measured = book(&self.gateway, permits, all.clone(), calls).await?;
         self.results.add(Series::BookSpread, measured);
         let permits = fresh(&mut self.town)?;
@@ -202,6 +212,16 @@ async fn book(
         async move { client.book(request).await.map(drop) }
     });
     Ok(booked.await?.0)
+}
+
+async fn place(callers: &[Caller], permits: Vec<String>, calls: usize) -> anyhow::Result<Measured> {
+    let callers = callers.to_vec();
+    let told = closed_loop(IN_FLIGHT, calls, move |number| {
+        let mut client = RoomServiceClient::new(callers[number % callers.len()].service());
+        let permit = permits[number % permits.len()].clone();
+        async move { client.get_place(GetPlaceRequest { permit }).await.map(drop) }
+    });
+    Ok(told.await?.0)
 }
 
 async fn hold(

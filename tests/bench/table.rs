@@ -23,6 +23,8 @@ pub(crate) enum Series {
     ListSlots,
     EchoOfRoom,
     GetRoom,
+    GetPlace,
+    GetPlaceTrusting,
     Permits,
 }
 
@@ -100,6 +102,8 @@ impl Series {
             Self::ListSlots => "ListSlots, 50 slots a page",
             Self::EchoOfRoom => "floor: echo of a room's size",
             Self::GetRoom => "GetRoom",
+            Self::GetPlace => "GetPlace",
+            Self::GetPlaceTrusting => "GetPlace, signatures not looked at",
             Self::Permits => "IssuePermit",
         }
     }

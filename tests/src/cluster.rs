@@ -14,6 +14,7 @@ use crate::etcd::Etcd;
 use crate::ports::free_port;
 use crate::postgres::{Options as PostgresOptions, Postgres};
 use crate::processes::{Launch, Process};
+use crate::scrape::metrics;
 use crate::tcp_proxy::TcpProxy;
 
 /// How long all parts may take to be ready together.
@@ -28,6 +29,8 @@ pub struct Options {
     pub shards: u32,
     /// Gateways.
     pub gateways: usize,
+    /// The last so many of them tell places without looking at permits' signatures.
+    pub trusting_gateways: usize,
     /// Inventories; each serves every region.
     pub inventories: usize,
     /// Identities.
@@ -48,6 +51,7 @@ impl Options {
             regions: regions.iter().map(|region| (*region).to_owned()).collect(),
             shards: 2,
             gateways: 2,
+            trusting_gateways: 0,
             inventories: 3,
             identities: 2,
             bookings_per_second_max: 0,
@@ -157,7 +161,7 @@ impl Cluster {
             metrics: &metrics,
         };
         let text = match role {
-            "gateway" => files::gateway(&self.options, &etcd, &ports),
+            "gateway" => files::gateway(&self.options, &etcd, &ports, number),
             "inventory" => {
                 let url = |name: &str| match (&self.to_postgres, number) {
                     (Some(proxy), 0) => crate::postgres::url(proxy.addr(), name),
@@ -197,6 +201,17 @@ impl Cluster {
             ready.with_context(|| part.process.log_tail())?;
         }
         Ok(())
+    }
+
+    /// The identity that says it is the doorkeeper, if one does now.
+    pub async fn doorkeeper(&self) -> Option<usize> {
+        for (at, part) in self.identities.iter().enumerate() {
+            let page = metrics(&part.metrics).await.unwrap_or_default();
+            if page.contains("doseline_identity_doorkeeper 1") {
+                return Some(at);
+            }
+        }
+        None
     }
 
     /// Arguments that make `doseline rush` run against this cluster and judge from its databases.

@@ -156,6 +156,19 @@ impl Process {
         waited.with_context(|| self.log_tail())?
     }
 
+    /// The bytes of memory that it has now.
+    ///
+    /// # Errors
+    /// When it has ended, or the operating system does not tell.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let path = format!("/proc/{}/status", self.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kib = kib.with_context(|| format!("{path} names no resident memory"))?;
+        Ok(kib.trim().parse::<u64>()? * 1_024)
+    }
+
     /// Starts it again as it was launched; kills it first if it still runs.
     ///
     /// # Errors

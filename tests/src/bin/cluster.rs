@@ -64,7 +64,10 @@ fn ask(args: &[String]) -> anyhow::Result<Ask> {
     };
     let mut args = args.iter();
     while let Some(name) = args.next() {
-        let mut value = || args.next().with_context(|| format!("{name} needs a value\n{USAGE}"));
+        let mut value = || {
+            args.next()
+                .with_context(|| format!("{name} needs a value\n{USAGE}"))
+        };
         match name.as_str() {
             "--rate" => ask.rate = value()?.parse()?,
             "--absent" => ask.absent = value()?.parse()?,
@@ -124,7 +127,11 @@ fn audits(cluster: &Cluster, folder: &Path) -> anyhow::Result<()> {
         .run()?;
     let judge = |name: &str, judge: Launch| {
         let file = folder.join(name);
-        let told = judge.arg(&published).arg("--ordinals").arg(&file).output()?;
+        let told = judge
+            .arg(&published)
+            .arg("--ordinals")
+            .arg(&file)
+            .output()?;
         Ok::<_, anyhow::Error>((told, std::fs::read_to_string(file)?))
     };
     let first = Launch::new("audit", program()?, folder).args(["room", "audit"]);

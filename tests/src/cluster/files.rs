@@ -57,12 +57,18 @@ fn process(ports: &Ports<'_>, etcd: &[String]) -> String {
     )
 }
 
-pub(super) fn gateway(options: &Options, etcd: &[String], ports: &Ports<'_>) -> String {
+pub(super) fn gateway(
+    options: &Options,
+    etcd: &[String],
+    ports: &Ports<'_>,
+    number: usize,
+) -> String {
+    let verify_places = number + options.trusting_gateways < options.gateways;
     let (folder, process) = (options.folder.display(), process(ports, etcd));
     format!(
         "{process}[gateway]\nregions = {:?}\ninternal_key_file = \"{folder}/internal.key\"\n\
          page_key_file = \"{folder}/page.key\"\npermit_keys_file = \"{folder}/permit_keys.json\"\n\
-         room_keys_file = \"{folder}/room_keys.json\"\n[gateway.server]\nlisten = \"{}\"\n",
+         room_keys_file = \"{folder}/room_keys.json\"\nverify_places = {verify_places}\n[gateway.server]\nlisten = \"{}\"\n",
         options.regions, ports.addr
     )
 }
