@@ -148,9 +148,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
     let plan = setup::apply(&rush).await?;
     setup::wait_for_slots(&rush, &plan).await?;
     let (store, issuing) = permits::issue(&rush).await?;
-    let opened = setup::open_room(&rush).await?;
-    say(&format!("doors open for {} people", group(opened)))?;
-    let outcome = driver::run(Arc::clone(&rush), Arc::new(store)).await?;
+    let store = Arc::new(store);
+    let outcome = if rush.args.rate == 0 {
+        let opened = setup::open_room(&rush).await?;
+        say(&format!("doors open for {} people", group(opened)))?;
+        driver::run(Arc::clone(&rush), store, now(), Duration::ZERO).await?
+    } else {
+        let doors = setup::draw(&rush).await?;
+        say("the order is drawn; everybody asks for their place before the opening")?;
+        let asks = setup::asks_over(&rush);
+        let people = driver::run(Arc::clone(&rush), store, doors, asks);
+        tokio::try_join!(people, setup::open_doors(&rush, doors))?.0
+    };
     say(&outcome.summary(&issuing))?;
     // Owners answer after the commit; nothing is on its way any more.
     let history = history::read(&rush)
@@ -197,7 +206,7 @@ fn came(
     outcome: &driver::Outcome,
     history: &history::History,
 ) -> Option<(f64, usize)> {
-    const SETTLED: usize = 10;
+    const SETTLED: usize = 15;
     const WINDOW: usize = 10;
     let steps = 4;
     let (from, to) = history.steady()?;

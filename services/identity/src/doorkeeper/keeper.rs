@@ -127,7 +127,8 @@ impl Keeper {
         }
         match phase {
             Phase::Open | Phase::Exhausted | Phase::Paused => self.keep_open(&campaign).await,
-            Phase::Lobby | Phase::Frozen | Phase::Drawn | Phase::Ended => Ok(()),
+            Phase::Drawn => self.foretell(&campaign).await,
+            Phase::Lobby | Phase::Frozen | Phase::Ended => Ok(()),
         }
     }
 
@@ -185,6 +186,35 @@ impl Keeper {
         room.phase = Phase::Ended;
         room.reason = "the last appointment has passed".to_owned();
         self.write(room, Vec::new()).await.map(drop)
+    }
+
+    /// Once the order is known, publishes how fast lines will move: who stands in front is told to be there when the
+    /// doors open, the others when it is worth asking. Nobody is admitted by it.
+    async fn foretell(&mut self, campaign: &InForce) -> Result<(), Refused> {
+        self.learn_buckets()?;
+        let (Some(stored), control) = (self.stored.clone(), self.control()) else {
+            return Ok(());
+        };
+        if control.rate == Rate::AtOnce {
+            return Ok(());
+        }
+        let mut room = lines::successor(&stored.room, &stored.text, &campaign.campaign.regions);
+        let mut opened = room.clone();
+        let crowd = self.crowd.clone();
+        self.steer(&mut opened, &crowd, campaign, control.rate, control);
+        let mut news = false;
+        for (region, line) in &mut room.regions {
+            let foretold = opened.regions.get(region).map(|line| &line.promise);
+            let foretold = foretold.filter(|told| told.per_kilosecond > 0);
+            if let Some(foretold) = foretold.filter(|_| line.promise.per_kilosecond == 0) {
+                line.promise = foretold.clone();
+                news = true;
+            }
+        }
+        if news {
+            self.write(room, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Buckets and lines of a room whose doors have been opened.

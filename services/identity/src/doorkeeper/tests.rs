@@ -18,6 +18,8 @@ use crate::people::Stamp;
 use crate::people::sqlite::SqlitePeople;
 use crate::person::Blinding;
 
+mod foretold;
+
 const BOUND: Duration = Duration::from_secs(20);
 
 struct World {

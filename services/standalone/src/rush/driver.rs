@@ -58,14 +58,19 @@ impl Outcome {
     }
 }
 
-/// Runs everybody from the opening on until nobody tries any more.
-pub(crate) async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Outcome> {
+/// Runs everybody until nobody tries any more. The doors open at `opened`; from now on people come for the first time,
+/// spread over `asks`.
+pub(crate) async fn run(
+    rush: Arc<Rush>,
+    store: Arc<Store>,
+    opened: Instant,
+    asks: Duration,
+) -> anyhow::Result<Outcome> {
     let drivers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(1, 8);
     let people = rush.population.people();
     let bar = bar(people, "people")?;
-    let opened = super::now();
     let mut running = JoinSet::new();
     for driver in 0..drivers {
         let driver = Driver {
@@ -79,7 +84,7 @@ pub(crate) async fn run(rush: Arc<Rush>, store: Arc<Store>) -> anyhow::Result<Ou
             acks: Vec::new(),
             in_flight_max: rush.args.in_flight.div_ceil(drivers),
         }
-        .with_people(driver as u64, drivers as u64, people);
+        .with_people(driver as u64, drivers as u64, people, asks);
         running.spawn(driver.run());
     }
     let (mut stats, mut acks) = (Stats::default(), Vec::new());
@@ -117,12 +122,16 @@ struct Driver {
 }
 
 impl Driver {
-    /// Everybody is due at the opening; who comes first among them is drawn.
-    fn with_people(mut self, driver: u64, drivers: u64, people: u64) -> Self {
-        let seed = self.rush.args.seed;
+    /// Who comes when is drawn.
+    fn with_people(mut self, driver: u64, drivers: u64, people: u64, asks: Duration) -> Self {
+        let (seed, now) = (self.rush.args.seed, super::now());
         let mine = (driver..people).step_by(usize::try_from(drivers).unwrap_or(1));
         self.due = mine
-            .map(|n| Reverse((self.opened, spread(n ^ seed), n)))
+            .map(|n| {
+                let drawn = spread(n ^ seed);
+                let at = now + asks.mul_f64((drawn >> 32) as f64 / f64::from(u32::MAX));
+                Reverse((at, drawn, n))
+            })
             .collect();
         self
     }
