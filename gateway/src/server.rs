@@ -149,6 +149,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         stop.clone(),
     );
     let metrics = GatewayMetrics::register(&host.registry, &gates, &availability, &host.clock);
+    let refusals = metrics.refusals.clone();
     let rooms = Rooms::new(
         &parts.keyspace,
         parts.permit_keys,
@@ -178,6 +179,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
             answers,
             rooms: rooms.clone(),
             streams: Streams::new(parts.watchers_max, host.drain.clone()),
+            refusals,
         },
         callers: parts.callers,
         gates,
@@ -255,9 +257,10 @@ impl Gateway {
             .spawn("hear_regions", OnExit::Ignore, async move {
                 drain.interrupt(heard.wait()).await;
             });
+        let callers = CallersLayer::new(self.callers, self.services.refusals.clone());
         let routes = routes(self.services, health_service)?;
         let service = SheddingLayer::new(self.gates).layer(routes);
-        let service = CallersLayer::new(self.callers).layer(service);
+        let service = callers.layer(service);
         let rpc = self.host.registry.rpc_metrics(methods());
         let server = Server::new("gateway", server.limits, rpc).tls(tls);
         Ok(server.serve(listener, service, &self.host.drain).await)
