@@ -327,7 +327,7 @@ async fn swapped_and_replayed(scene: &Scene) -> anyhow::Result<()> {
         admitted,
         ..
     } = scene;
-    let (waits, first, second) = (&waiting[0], &admitted[0], &admitted[1]);
+    let (waits, first) = (&waiting[0], &admitted[0]);
     let once = Rows {
         claims: 1,
         requests: 1,
@@ -364,38 +364,8 @@ async fn swapped_and_replayed(scene: &Scene) -> anyhow::Result<()> {
         anyhow::ensure!(found == Refusal::NotAdmitted.code(), "{found}");
     }
 
-    // Replayed as it was and under new names.
-    for answer in scene.decided(&vec![swapped; 20]).await? {
-        let Some(answer::Outcome::Book(answer)) = answer.outcome else {
-            anyhow::bail!("a replay got {answer:?}");
-        };
-        anyhow::ensure!(answer.repeated_answer, "a replay was decided anew");
-    }
-    let again: Vec<_> = (0..20)
-        .map(|_| command(CALLER, scene.book(&first.text)))
-        .collect();
-    for answer in scene.decided(&again).await? {
-        reason("a second booking", answer)?;
-    }
-    anyhow::ensure!(world.rows_of(&first.permit).await? == once, "booked twice");
-
-    // A hold of somebody admitted is nobody else's to confirm.
-    let held = command(CALLER, command::Action::HoldSlots(hold(&second.text, slot)));
-    let held = scene.decided(&[held]).await?;
-    let Some(answer::Outcome::HoldSlots(held)) = &held[0].outcome else {
-        anyhow::bail!("no hold: {held:?}");
-    };
-    let hold = held.hold.clone().unwrap_or_default().name;
-    let taken = ConfirmHoldRequest {
-        permit: waits.text.clone(),
-        request_id: Uuid::new_v4().to_string(),
-        claim_version: 0,
-        hold,
-    };
-    let taken = command(CALLER, command::Action::ConfirmHold(taken));
-    for answer in scene.decided(&[taken]).await? {
-        reason("another's hold", answer)?;
-    }
+    replayed(scene, swapped).await?;
+    anothers_hold(scene).await?;
 
     // What a permit passes through can use it, for its own person in their own turn: the limit of a bearer's word.
     let shown = &admitted[3];
@@ -415,4 +385,45 @@ async fn swapped_and_replayed(scene: &Scene) -> anyhow::Result<()> {
         "booked under a permit that was never shown"
     );
     scene.no_rows_of_those_who_wait().await
+}
+
+/// As it was and under new names: one booking.
+async fn replayed(scene: &Scene, booked: Command) -> anyhow::Result<()> {
+    let first = &scene.admitted[0];
+    for answer in scene.decided(&vec![booked; 20]).await? {
+        let Some(answer::Outcome::Book(answer)) = answer.outcome else {
+            anyhow::bail!("a replay got {answer:?}");
+        };
+        anyhow::ensure!(answer.repeated_answer, "a replay was decided anew");
+    }
+    let again = (0..20).map(|_| command(CALLER, scene.book(&first.text)));
+    for answer in scene.decided(&again.collect::<Vec<_>>()).await? {
+        reason("a second booking", answer)?;
+    }
+    let rows = scene.world.rows_of(&first.permit).await?;
+    anyhow::ensure!(
+        rows.bookings == 1 && rows.requests == 1,
+        "booked twice: {rows:?}"
+    );
+    Ok(())
+}
+
+/// A hold is nobody else's to confirm.
+async fn anothers_hold(scene: &Scene) -> anyhow::Result<()> {
+    let (waits, holder) = (&scene.waiting[0], &scene.admitted[1]);
+    let held = command::Action::HoldSlots(hold(&holder.text, &scene.slot));
+    let held = scene.decided(&[command(CALLER, held)]).await?;
+    let Some(answer::Outcome::HoldSlots(held)) = &held[0].outcome else {
+        anyhow::bail!("no hold: {held:?}");
+    };
+    let taken = command::Action::ConfirmHold(ConfirmHoldRequest {
+        permit: waits.text.clone(),
+        request_id: Uuid::new_v4().to_string(),
+        claim_version: 0,
+        hold: held.hold.clone().unwrap_or_default().name,
+    });
+    for answer in scene.decided(&[command(CALLER, taken)]).await? {
+        reason("another's hold", answer)?;
+    }
+    Ok(())
 }

@@ -78,7 +78,7 @@ async fn a_permit_outlives_a_rotation_and_dies_with_its_key() -> anyhow::Result<
 
     world.add_permit_key()?;
     await_until("the new key signs", HEARD_WITHIN, || async {
-        world.signs_with_another(&old, "keeper").await
+        Box::pin(world.signs_with_another(&old, "keeper")).await
     })
     .await?;
     // Both keys count, and so does what either of them signed.
