@@ -133,12 +133,11 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     };
     let connector = Connector::new(parts.services, settings, &parts.internal_key)
         .map_err(Fault::InternalKey)?;
-    let Shedding {
-        commands,
-        permits,
-        reads,
-    } = parts.shedding;
-    let gates = Gates::new(commands, permits, reads);
+    let gates = Gates::new(
+        parts.shedding.commands,
+        parts.shedding.permits,
+        parts.shedding.reads,
+    );
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
     let stop = CancellationToken::new();
@@ -149,7 +148,6 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         stop.clone(),
     );
     let metrics = GatewayMetrics::register(&host.registry, &gates, &availability, &host.clock);
-    let refusals = metrics.refusals.clone();
     let rooms = Rooms::new(
         &parts.keyspace,
         parts.permit_keys,
@@ -164,7 +162,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         availability.clone(),
         rooms.clone(),
         gates.clone(),
-        metrics,
+        metrics.clone(),
     );
     let answers = Answers::new(
         availability.clone(),
@@ -179,7 +177,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
             answers,
             rooms: rooms.clone(),
             streams: Streams::new(parts.watchers_max, host.drain.clone()),
-            refusals,
+            refusals: metrics.refusals,
         },
         callers: parts.callers,
         gates,
