@@ -429,10 +429,8 @@ mod tests {
 
     #[test]
     fn a_turn_comes_when_the_line_has_passed_the_ordinal() {
-        // 500 people a second from 0 on, by a new version each second that starts where the last one ended.
-        let versions: Vec<_> = (0..4u8)
-            .map(|at| version(i64::from(at) * 1_000_000, u64::from(at) * 500, 500))
-            .collect();
+        // 500 people a second, from the second second on half of that, and then nothing new for as long as the plan lasts.
+        let versions = vec![version(0, 0, 500), version(1_000_000, 500, 250)];
         let history = History {
             versions,
             ..History::default()
@@ -442,8 +440,8 @@ mod tests {
         for (ordinal, at) in [
             (0, 2_000),
             (499, 1_000_000),
-            (500, 1_002_000),
-            (1_249, 2_500_000),
+            (500, 1_004_000),
+            (749, 2_000_000),
         ] {
             assert_eq!(turns.at(ordinal), Some(at), "{ordinal}");
         }
