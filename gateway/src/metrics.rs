@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::Refusal;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -70,10 +71,21 @@ struct RegionLabels {
     region: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    refusal: &'static str,
+}
+
+/// Calls that this gateway refused itself, by why. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Family<RefusalLabels, Counter>);
+
 /// The counters that handlers touch. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayMetrics {
     retries: Arc<[Counter; 10]>,
+    /// What was refused here.
+    pub(crate) refusals: Refusals,
 }
 
 const RETRIES: [Retry; 10] = [
@@ -99,6 +111,7 @@ impl GatewayMetrics {
         let retries = Family::<RetryLabels, Counter>::default();
         let counters =
             RETRIES.map(|why| retries.get_or_create_owned(&RetryLabels { why: why.as_str() }));
+        let refusals = Refusals::default();
         let figures = Figures {
             gates: gates.clone(),
             availability: availability.clone(),
@@ -110,16 +123,32 @@ impl GatewayMetrics {
                 "Commands and permit requests asked again inside the caller's deadline, by reason",
                 retries,
             );
+            metrics.register(
+                "gateway_turned_away",
+                "Calls that the gateway refused itself, by why: callers, fields, permits that ask for their place",
+                refusals.0.clone(),
+            );
             metrics.register_collector(Box::new(figures));
         });
         Self {
             retries: Arc::new(counters),
+            refusals,
         }
     }
 
     pub(crate) fn retried(&self, why: Retry) {
         // The array is in the order of the enum.
         self.retries[why as usize].inc();
+    }
+}
+
+impl Refusals {
+    /// A call was refused here.
+    pub(crate) fn count(&self, refusal: Refusal) {
+        let labels = RefusalLabels {
+            refusal: refusal.code(),
+        };
+        self.0.get_or_create(&labels).inc();
     }
 }
 
@@ -211,12 +240,14 @@ mod tests {
         let availability = Availability::new(["seoul".parse().expect("slug")]);
         let metrics = GatewayMetrics::register(&registry, &gates, &availability, &Clock::system());
         metrics.retried(Retry::NotOwner);
+        metrics.refusals.count(Refusal::CallerUnknown);
         let _seat = gates.enter(Class::Reads);
         assert!(gates.enter(Class::Reads).is_none());
         let page = registry.encode();
         for line in [
             "doseline_gateway_retries_total{why=\"not_owner\"} 1",
             "doseline_gateway_retries_total{why=\"identity\"} 0",
+            "doseline_gateway_turned_away_total{refusal=\"CALLER_UNKNOWN\"} 1",
             "doseline_gateway_in_flight{class=\"reads\"} 1",
             "doseline_gateway_shed_total{class=\"reads\"} 1",
             "doseline_gateway_shed_total{class=\"permits\"} 0",

@@ -52,6 +52,7 @@ use tracing::Instrument as _;
 
 use crate::availability::{Answers, WatchStream};
 use crate::callers::Caller;
+use crate::metrics::Refusals;
 use crate::permits::Permits;
 use crate::room::{Rooms, Streams};
 use crate::routing::{Call, Router, Verb};
@@ -76,9 +77,16 @@ pub(crate) struct Services {
     pub(crate) answers: Answers,
     pub(crate) rooms: Rooms,
     pub(crate) streams: Streams,
+    pub(crate) refusals: Refusals,
 }
 
 impl Services {
+    /// Counts what is refused without asking anybody.
+    fn turn_away(&self, why: Refused) -> Refused {
+        self.refusals.count(why.refusal);
+        why
+    }
+
     /// A command's whole way: parsed for where it goes, asked there, its answer unwrapped.
     async fn command<V: Verb>(
         &self,
@@ -88,7 +96,7 @@ impl Services {
         let caller = caller(&request)?;
         let deadline = deadline(&request, COMMAND_WITHIN);
         let body = request.into_inner();
-        let Target { region, clinic } = parse(&body)?;
+        let Target { region, clinic } = parse(&body).map_err(|why| self.turn_away(why))?;
         let op = V::METHOD.op();
         let span = tracing::debug_span!(target: fields::RPC_TARGET, "op", op, %region);
         let call = Call {

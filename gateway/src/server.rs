@@ -133,12 +133,11 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     };
     let connector = Connector::new(parts.services, settings, &parts.internal_key)
         .map_err(Fault::InternalKey)?;
-    let Shedding {
-        commands,
-        permits,
-        reads,
-    } = parts.shedding;
-    let gates = Gates::new(commands, permits, reads);
+    let gates = Gates::new(
+        parts.shedding.commands,
+        parts.shedding.permits,
+        parts.shedding.reads,
+    );
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
     let stop = CancellationToken::new();
@@ -163,7 +162,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         availability.clone(),
         rooms.clone(),
         gates.clone(),
-        metrics,
+        metrics.clone(),
     );
     let answers = Answers::new(
         availability.clone(),
@@ -178,6 +177,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
             answers,
             rooms: rooms.clone(),
             streams: Streams::new(parts.watchers_max, host.drain.clone()),
+            refusals: metrics.refusals,
         },
         callers: parts.callers,
         gates,
@@ -255,9 +255,10 @@ impl Gateway {
             .spawn("hear_regions", OnExit::Ignore, async move {
                 drain.interrupt(heard.wait()).await;
             });
+        let callers = CallersLayer::new(self.callers, self.services.refusals.clone());
         let routes = routes(self.services, health_service)?;
         let service = SheddingLayer::new(self.gates).layer(routes);
-        let service = CallersLayer::new(self.callers).layer(service);
+        let service = callers.layer(service);
         let rpc = self.host.registry.rpc_metrics(methods());
         let server = Server::new("gateway", server.limits, rpc).tls(tls);
         Ok(server.serve(listener, service, &self.host.drain).await)

@@ -2,29 +2,28 @@
 
 use domain::Refusal;
 use domain::permit::Permit;
-use futures::StreamExt as _;
 use proto::booking::BookRequest;
 use proto::identity::IssuePermitRequest;
 use proto::identity::identity_service_client::IdentityServiceClient;
 use proto::inventory::inventory_service_client::InventoryServiceClient;
-use proto::inventory::{Answer, Command, ExecuteRequest, WatchShardsRequest, answer, command};
+use proto::inventory::{Answer, Command, WatchShardsRequest, answer, command};
 use system_tests::await_until::await_until;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use crate::signing::{in_secs, own_key, somebody};
-use crate::world::{CALLER, HEARD_WITHIN, Rows, World, book, channel, expect_refused, said_by};
+use crate::straight::{ask, command, reason, shown};
+use crate::world::{CALLER, HEARD_WITHIN, Rows, World, book, channel, expect_refused};
 
-const INTERNAL: &str = "x-doseline-internal";
 const VACCINE: &str = "mrna-one";
 
 /// The process that decides a clinic.
-struct Owner {
-    addr: String,
-    shard: u32,
+pub(crate) struct Owner {
+    pub(crate) addr: String,
+    pub(crate) shard: u32,
 }
 
 impl Owner {
-    async fn of(world: &World, clinic: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn of(world: &World, clinic: &str) -> anyhow::Result<Self> {
         let of = "SELECT addr, shard_id FROM clinic JOIN shard USING (shard_id) WHERE clinic = $1";
         let row = world
             .ledger("seoul")
@@ -45,44 +44,13 @@ impl Owner {
         body: BookRequest,
     ) -> Result<Answer, Status> {
         let command = Command {
-            call_id: 7,
-            caller: caller.to_owned(),
-            region: "seoul".to_owned(),
             shard: self.shard,
-            timeout_ms: 5_000,
-            traceparent: String::new(),
-            action: Some(command::Action::Book(body)),
+            ..command(caller, command::Action::Book(body))
         };
-        let message = ExecuteRequest {
-            commands: vec![command],
-        };
-        // The stream stays open until the answer is there.
-        let messages = futures::stream::iter([message]).chain(futures::stream::pending());
-        let channel = channel(&self.addr).map_err(|error| Status::internal(error.to_string()))?;
-        let mut answers = InventoryServiceClient::new(channel)
-            .execute(shown(key, messages))
-            .await?
-            .into_inner();
-        let first = answers
-            .message()
-            .await?
-            .and_then(|mut message| message.answers.pop());
-        first.ok_or_else(|| Status::internal("the stream ended without an answer"))
-    }
-}
-
-fn shown<T>(key: Option<&str>, message: T) -> Request<T> {
-    let mut request = said_by(CALLER, message);
-    if let Some(key) = key.and_then(|key| key.parse().ok()) {
-        request.metadata_mut().insert(INTERNAL, key);
-    }
-    request
-}
-
-fn reason(what: &str, answer: Answer) -> anyhow::Result<String> {
-    match answer.outcome {
-        Some(answer::Outcome::Refused(refused)) => Ok(refused.reason),
-        other => anyhow::bail!("{what} was not refused: {other:?}"),
+        let mut answers = ask(&self.addr, |message| shown(key, message), vec![command]).await?;
+        answers
+            .pop()
+            .ok_or_else(|| Status::internal("no answer at all"))
     }
 }
 
@@ -91,7 +59,7 @@ fn reason(what: &str, answer: Answer) -> anyhow::Result<String> {
 async fn the_inventorys_own_port_believes_no_key_less_caller_and_no_gateway() -> anyhow::Result<()>
 {
     let world = World::start().await?;
-    let internal = std::fs::read_to_string(world.folder().join("internal.key"))?;
+    let internal = world.internal()?;
     for campaign in ["opened", "unopened", "paused"] {
         world.campaign(campaign, VACCINE).await?;
     }
@@ -109,6 +77,7 @@ async fn the_inventorys_own_port_believes_no_key_less_caller_and_no_gateway() ->
 
     let honest = somebody("opened", "seoul")?;
     let mut untouched = vec![honest.clone()];
+    let doors = world.turned_away(Refusal::CallerUnknown).await?;
     for key in [None, Some(""), Some("wrong"), Some(&internal[1..])] {
         let request = book(&honest.sign(&trusted), &[&slot]);
         expect_refused(
@@ -117,6 +86,9 @@ async fn the_inventorys_own_port_believes_no_key_less_caller_and_no_gateway() ->
             Refusal::CallerUnknown,
         )?;
     }
+    world
+        .expect_turned_away(Refusal::CallerUnknown, doors + 4)
+        .await?;
     let early = somebody("unopened", "seoul")?;
     let late = somebody("paused", "seoul")?;
     let forged = somebody("opened", "seoul")?;
@@ -245,9 +217,9 @@ async fn shut(world: &World, owner: &Owner, internal: &str, slot: &str) -> anyho
 async fn the_ports_behind_the_gateways_hear_nobody_without_the_key() -> anyhow::Result<()> {
     let world = World::start().await?;
     world.campaign("inside", VACCINE).await?;
-    let internal = std::fs::read_to_string(world.folder().join("internal.key"))?;
+    let internal = world.internal()?;
     let mut identity = IdentityServiceClient::new(channel(&world.cluster.identities[0].addr)?);
-    let ask = || {
+    let wish = || {
         anyhow::Ok(IssuePermitRequest {
             campaign: "inside".to_owned(),
             region: "seoul".to_owned(),
@@ -255,7 +227,7 @@ async fn the_ports_behind_the_gateways_hear_nobody_without_the_key() -> anyhow::
         })
     };
     for key in [None, Some(""), Some("wrong"), Some(&internal[1..])] {
-        let answer = identity.issue_permit(shown(key, ask()?)).await;
+        let answer = identity.issue_permit(shown(key, wish()?)).await;
         expect_refused(
             &format!("identity with key {key:?}"),
             answer,
@@ -282,7 +254,7 @@ async fn the_ports_behind_the_gateways_hear_nobody_without_the_key() -> anyhow::
     anyhow::ensure!(places == 0, "{places} places for people nobody vouched for");
 
     let permit = identity
-        .issue_permit(shown(Some(&internal), ask()?))
+        .issue_permit(shown(Some(&internal), wish()?))
         .await?
         .into_inner()
         .permit;

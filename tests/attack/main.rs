@@ -5,14 +5,18 @@
 
 mod admission;
 mod ages;
+mod back_doors;
 mod clinics;
 mod doses;
 mod inside;
+mod liar;
 mod malformed;
 mod permits;
 mod races;
 mod replays;
 mod rooms;
+mod rotation;
 mod signatures;
 mod signing;
+mod straight;
 mod world;

@@ -3,16 +3,13 @@
 use domain::permit::Permit;
 use domain::room::{BucketDocument, Phase, Room, Seen, bucket_key, room_key};
 use domain::{CampaignId, CohortId, Refusal, RegionId};
-use futures::StreamExt as _;
-use proto::inventory::inventory_service_client::InventoryServiceClient;
-use proto::inventory::{Command, ExecuteRequest, answer, command};
+use proto::inventory::command;
 use runtime::keyspace::{EtcdConfig, Keyspace};
 use system_tests::await_until::await_until;
-use system_tests::scrape::metrics;
-use tonic::Request;
 
 use crate::signing::{own_key, somebody};
-use crate::world::{CALLER, COHORT, HEARD_WITHIN, Rows, World, book, channel, refusal, refused};
+use crate::straight::{ask, command, reason, shown};
+use crate::world::{CALLER, COHORT, HEARD_WITHIN, Rows, World, book, refusal, refused};
 
 const VACCINE: &str = "mrna-one";
 
@@ -21,7 +18,7 @@ fn id(campaign: &str) -> anyhow::Result<(CampaignId, CohortId)> {
 }
 
 impl World {
-    async fn etcd(&self) -> anyhow::Result<Keyspace> {
+    pub(crate) async fn etcd(&self) -> anyhow::Result<Keyspace> {
         Ok(Keyspace::etcd(EtcdConfig::new(self.cluster.etcd.endpoints())).await?)
     }
 
@@ -31,7 +28,11 @@ impl World {
     }
 
     /// A room as it stands in etcd.
-    async fn stored(&self, etcd: &Keyspace, campaign: &str) -> anyhow::Result<(String, Room)> {
+    pub(crate) async fn stored(
+        &self,
+        etcd: &Keyspace,
+        campaign: &str,
+    ) -> anyhow::Result<(String, Room)> {
         let (campaign, cohort) = id(campaign)?;
         let entry = etcd.get(&room_key(&campaign, &cohort)).await?;
         let entry = entry.ok_or_else(|| anyhow::anyhow!("no room"))?;
@@ -42,16 +43,13 @@ impl World {
 
     /// Documents that the inventories did not believe, for that reason, together.
     async fn refused_documents(&self, reason: &str) -> u64 {
-        let line = format!("doseline_room_documents_refused_total{{reason=\"{reason}\"}} ");
-        let mut sum = 0;
-        for part in &self.cluster.inventories {
-            let page = metrics(&part.metrics).await.unwrap_or_default();
-            let counts = page.lines().filter_map(|found| found.strip_prefix(&line));
-            sum += counts
-                .filter_map(|count| count.parse::<u64>().ok())
-                .sum::<u64>();
-        }
-        sum
+        let label = format!("reason=\"{reason}\"");
+        let counted = self.counted(
+            &self.cluster.inventories,
+            "doseline_room_documents_refused_total",
+            &label,
+        );
+        counted.await.unwrap_or(0)
     }
 }
 
@@ -175,31 +173,14 @@ async fn nobody_books_before_their_turn_straight_at_an_inventory() -> anyhow::Re
 
 /// Books past the gateway, with the secret of a part of Doseline; says the reason of the refusal.
 async fn straight(world: &World, addr: &str, permit: &str, slot: &str) -> anyhow::Result<String> {
-    let command = Command {
-        call_id: 1,
-        caller: CALLER.to_owned(),
-        region: "seoul".to_owned(),
-        shard: 0,
-        timeout_ms: 5_000,
-        traceparent: String::new(),
-        action: Some(command::Action::Book(book(permit, &[slot]))),
-    };
-    let request = ExecuteRequest {
-        commands: vec![command],
-    };
-    // The stream stays open until the answer is there.
-    let messages = futures::stream::iter([request]).chain(futures::stream::pending());
-    let mut request = Request::new(messages);
-    let secret = std::fs::read_to_string(world.folder().join("internal.key"))?;
-    request
-        .metadata_mut()
-        .insert("x-doseline-internal", secret.trim().parse()?);
-    let mut inventory = InventoryServiceClient::new(channel(addr)?);
-    let mut answers = inventory.execute(request).await?.into_inner();
-    let answer = answers.message().await?;
-    let answer = answer.and_then(|message| message.answers.into_iter().next());
-    match answer.and_then(|answer| answer.outcome) {
-        Some(answer::Outcome::Refused(refused)) => Ok(refused.reason),
-        other => anyhow::bail!("not refused: {other:?}"),
-    }
+    let action = command::Action::Book(book(permit, &[slot]));
+    let internal = world.internal()?;
+    let mut answers = ask(
+        addr,
+        |message| shown(Some(&internal), message),
+        vec![command(CALLER, action)],
+    )
+    .await?;
+    let answer = answers.pop().ok_or_else(|| anyhow::anyhow!("no answer"))?;
+    reason("a booking", answer)
 }

@@ -20,9 +20,10 @@ use proto::room::room_service_client::RoomServiceClient;
 use proto::status::Refused;
 use serde_json::json;
 use system_tests::await_until::await_until;
-use system_tests::cluster::{Cluster, Options, database};
+use system_tests::cluster::{Cluster, Options, Part, database};
 use system_tests::postgres::Session;
 use system_tests::provider::Provider;
+use system_tests::scrape::{metrics, total};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -310,6 +311,46 @@ impl World {
             }
         }
         Ok(false)
+    }
+}
+
+// What processes count of attacks.
+impl World {
+    /// The sum of a counter over some processes.
+    pub(crate) async fn counted(
+        &self,
+        parts: &[Part],
+        counter: &str,
+        label: &str,
+    ) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for part in parts {
+            sum += total(&metrics(&part.metrics).await?, counter, label);
+        }
+        Ok(sum)
+    }
+
+    /// What inventories refused before an owner saw it, for that reason.
+    pub(crate) async fn turned_away(&self, why: Refusal) -> anyhow::Result<u64> {
+        let label = format!("refusal=\"{}\"", why.code());
+        let counter = "doseline_commands_turned_away_total";
+        self.counted(&self.cluster.inventories, counter, &label)
+            .await
+    }
+
+    /// What gateways refused themselves, for that reason.
+    pub(crate) async fn turned_away_by_gateways(&self, why: Refusal) -> anyhow::Result<u64> {
+        let label = format!("refusal=\"{}\"", why.code());
+        let counter = "doseline_gateway_turned_away_total";
+        self.counted(&self.cluster.gateways, counter, &label).await
+    }
+
+    /// Checks that inventories have counted so many refusals for that reason.
+    pub(crate) async fn expect_turned_away(&self, why: Refusal, count: u64) -> anyhow::Result<()> {
+        let found = self.turned_away(why).await?;
+        let code = why.code();
+        anyhow::ensure!(found == count, "{code} counted {found} times, not {count}");
+        Ok(())
     }
 }
 

@@ -42,6 +42,14 @@ pub(crate) struct Hall {
     _folder: tempfile::TempDir,
 }
 
+/// When the doorkeeper opens by itself.
+pub(crate) struct Schedule {
+    /// As in a campaign.
+    pub(crate) opens_at: String,
+    /// As in a campaign.
+    pub(crate) draw: Value,
+}
+
 /// Somebody who wants to book.
 pub(crate) struct Visitor {
     pub(crate) permit: Permit,
@@ -74,6 +82,13 @@ pub(crate) fn now() -> Timestamp {
     runtime::Clock::system().wall()
 }
 
+/// The day so many days from today, in Korea.
+fn day(days: i32) -> anyhow::Result<jiff::civil::Date> {
+    let today = jiff::Timestamp::from_microsecond(now().as_micros())?;
+    let date = jiff::tz::Offset::constant(9).to_datetime(today).date();
+    Ok(date.checked_add(days.days())?)
+}
+
 fn channel(addr: &str) -> anyhow::Result<Channel> {
     Ok(Endpoint::from_shared(format!("http://{addr}"))?.connect_lazy())
 }
@@ -87,11 +102,12 @@ pub(crate) fn said<T>(message: T) -> Request<T> {
 }
 
 impl Hall {
-    /// A cluster whose clinics have so many places in each region.
-    pub(crate) async fn start(places: u32) -> anyhow::Result<Self> {
+    /// A cluster whose clinics have so many places in each region; plans are followed for `plan_ttl_secs`.
+    pub(crate) async fn start(places: u32, plan_ttl_secs: u64) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let options = Options {
             inventories: 2,
+            plan_ttl_secs,
             ..Options::new(&REGIONS, folder.path())
         };
         let cluster = Cluster::start(options).await?;
@@ -102,17 +118,14 @@ impl Hall {
             cluster,
             _folder: folder,
         };
-        hall.apply(places).await?;
+        hall.apply_campaign(None).await?;
+        hall.apply_clinics(places).await?;
         Ok(hall)
     }
 
-    async fn apply(&self, places: u32) -> anyhow::Result<()> {
-        let today = jiff::Timestamp::from_microsecond(now().as_micros())?;
-        let day = |days: i32| {
-            let date = jiff::tz::Offset::constant(9).to_datetime(today).date();
-            date.checked_add(days.days())
-        };
-        let document = json!({
+    /// Applies the campaign, again if need be: with a schedule the doorkeeper takes the steps and opens by itself.
+    pub(crate) async fn apply_campaign(&self, schedule: Option<&Schedule>) -> anyhow::Result<()> {
+        let mut document = json!({
             "campaign": CAMPAIGN, "time_zone": "Asia/Seoul", "regions": REGIONS,
             "cohorts": [{
                 "cohort": COHORT, "born_from": "1961-01-01", "born_to": "1970-12-31",
@@ -123,15 +136,23 @@ impl Hall {
                 "dose_interval": { "min_days": 21, "max_days": 42 },
                 "hold_ttl_secs": 120,
             },
-            "last_appointment": day(100)?, "permit_ttl_secs": 7_200,
+            "last_appointment": day(100)?.to_string(), "permit_ttl_secs": 7_200,
             "room": { "bucket_seconds": 2 },
         });
+        if let Some(Schedule { opens_at, draw }) = schedule {
+            document["cohorts"][0]["opens_at"] = json!(opens_at);
+            document["cohorts"][0]["draw"] = draw.clone();
+        }
         let mut admin = CampaignAdminServiceClient::new(channel(&self.admin())?);
         let request = ApplyCampaignRequest {
             document: document.to_string(),
             validate_only: false,
         };
         admin.apply_campaign(request).await?;
+        Ok(())
+    }
+
+    async fn apply_clinics(&self, places: u32) -> anyhow::Result<()> {
         let mut clinics =
             ClinicAdminServiceClient::new(channel(&self.cluster.inventories[0].admin)?);
         let slot = SlotSpec {
@@ -276,14 +297,36 @@ impl Hall {
 }
 
 impl Visitor {
-    /// Calls Book until it works or everything is over, never waiting for their turn.
-    pub(crate) async fn insist(self, gateway: Channel, board: Arc<Board>) -> Option<Booked> {
-        let request = BookRequest {
+    fn wish(&self) -> BookRequest {
+        BookRequest {
             permit: self.text.clone(),
             request_id: Uuid::new_v4().to_string(),
             claim_version: 0,
             slots: vec![format!("regions/{}/clinics/one/slots/1", self.region)],
-        };
+        }
+    }
+
+    /// Calls Book once; gives the visitor back when it does not work.
+    pub(crate) async fn try_once(self, gateway: Channel, board: &Board) -> Result<Booked, Self> {
+        let mut bookings = BookingServiceClient::new(gateway);
+        match bookings.book(said(self.wish())).await {
+            Ok(_) => {
+                board.booked.fetch_add(1, Ordering::SeqCst);
+                Ok(Booked {
+                    visitor: self,
+                    at: now(),
+                })
+            }
+            Err(status) => {
+                board.note(&status);
+                Err(self)
+            }
+        }
+    }
+
+    /// Calls Book until it works or everything is over, never waiting for their turn.
+    pub(crate) async fn insist(self, gateway: Channel, board: Arc<Board>) -> Option<Booked> {
+        let request = self.wish();
         let mut bookings = BookingServiceClient::new(gateway);
         // The pace of somebody who taps; nothing is measured by it.
         let mut taps = tokio::time::interval(Duration::from_millis(300));

@@ -1,5 +1,6 @@
 //! The whole system in separate processes: real etcd, real PostgreSQL, real gRPC, and a rush judged from the ledgers.
 
 mod hall;
+mod outage;
 mod room;
 mod rush;

@@ -29,13 +29,13 @@ const RATE: &str = "8";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drawn_room_opens_keeps_its_order_through_every_trouble_and_can_be_audited()
 -> anyhow::Result<()> {
-    let mut hall = Hall::start(500).await?;
+    let mut hall = Hall::start(500, 10).await?;
     hall.await_room("a lobby", |room| room["phase"] == "LOBBY")
         .await?;
     let early = join_all((0..EARLY).map(|number| hall.visitor(number))).await;
     let early = early.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     anyhow::ensure!(early.iter().all(|one| one.permit.place.bucket == 0));
-    draw(&hall).await?;
+    draw(&hall, EARLY).await?;
 
     // Everybody insists from the first moment on.
     let board = Arc::new(Board::default());
@@ -75,7 +75,7 @@ async fn a_drawn_room_opens_keeps_its_order_through_every_trouble_and_can_be_aud
 }
 
 /// Commit, freeze, reveal, beacon: and nothing out of order.
-async fn draw(hall: &Hall) -> anyhow::Result<()> {
+pub(crate) async fn draw(hall: &Hall, people: usize) -> anyhow::Result<()> {
     let early = hall.refused("freeze", &[]).await?;
     anyhow::ensure!(early.contains("next comes COMMIT"), "{early}");
     let published = now().plus(Duration::from_secs(8)).as_micros();
@@ -106,13 +106,13 @@ async fn draw(hall: &Hall) -> anyhow::Result<()> {
     anyhow::ensure!(other.contains("was not announced"), "{other}");
     hall.room("beacon", &["the value"]).await?;
     hall.await_room("the order is known", |room| {
-        room["phase"] == "DRAWN" && room["draw"]["n0"] == EARLY
+        room["phase"] == "DRAWN" && room["draw"]["n0"] == people
     })
     .await?;
     Ok(())
 }
 
-fn insist(
+pub(crate) fn insist(
     hall: &Hall,
     visitors: Vec<Visitor>,
     board: &Arc<Board>,
@@ -182,7 +182,7 @@ async fn etcd_away(hall: &mut Hall, board: &Board) -> anyhow::Result<()> {
 }
 
 /// By the published history, nobody booked before anybody could have known their turn.
-async fn check_order(hall: &Hall, booked: &[Booked]) -> anyhow::Result<()> {
+pub(crate) async fn check_order(hall: &Hall, booked: &[Booked]) -> anyhow::Result<()> {
     let keys = std::fs::read(hall.folder().join("room_keys.json"))?;
     let keys = runtime::trusted_keys::parse(&keys)?;
     let history = history(hall, &keys).await?;
@@ -232,7 +232,10 @@ fn reached(history: &[(Timestamp, Room)], permit: &domain::permit::Permit, at: T
     lines.max().unwrap_or(0)
 }
 
-async fn history(hall: &Hall, keys: &TrustedKeys) -> anyhow::Result<Vec<(Timestamp, Room)>> {
+pub(crate) async fn history(
+    hall: &Hall,
+    keys: &TrustedKeys,
+) -> anyhow::Result<Vec<(Timestamp, Room)>> {
     let client = RoomServiceClient::new(hall.gateways[1].clone());
     let mut client = client.max_decoding_message_size(8 << 20);
     let request = ListRoomVersionsRequest {

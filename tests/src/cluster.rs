@@ -37,6 +37,8 @@ pub struct Options {
     pub identities: usize,
     /// Changes a second that each inventory is held to; 0 = none.
     pub bookings_per_second_max: u64,
+    /// How long a room's plan is followed without a new one, in seconds: 2 to 60.
+    pub plan_ttl_secs: u64,
     /// Put a proxy that can be cut between the first inventory and etcd, and between it and PostgreSQL.
     pub proxies: bool,
     /// Where logs and keys go.
@@ -55,6 +57,7 @@ impl Options {
             inventories: 3,
             identities: 2,
             bookings_per_second_max: 0,
+            plan_ttl_secs: 10,
             proxies: false,
             folder: folder.to_owned(),
         }

@@ -11,23 +11,28 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{Caller, Callers, may};
+use crate::metrics::Refusals;
 
 /// Puts [`CallersService`] around a service.
 #[derive(Clone, Debug)]
-pub struct CallersLayer(Callers);
+pub struct CallersLayer {
+    callers: Callers,
+    refusals: Refusals,
+}
 
 /// Refuses calls of unknown or unfit systems; adds the [`Caller`] to the others.
 #[derive(Clone, Debug)]
 pub struct CallersService<S> {
     callers: Callers,
+    refusals: Refusals,
     inner: S,
 }
 
 impl CallersLayer {
-    /// Recognises callers with `callers`.
+    /// Recognises callers with `callers`, and counts those it turns away.
     #[must_use]
-    pub const fn new(callers: Callers) -> Self {
-        Self(callers)
+    pub const fn new(callers: Callers, refusals: Refusals) -> Self {
+        Self { callers, refusals }
     }
 }
 
@@ -36,7 +41,8 @@ impl<S> Layer<S> for CallersLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         CallersService {
-            callers: self.0.clone(),
+            callers: self.callers.clone(),
+            refusals: self.refusals.clone(),
             inner,
         }
     }
@@ -74,7 +80,10 @@ where
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                 }
-                Err(refusal) => return Either::Left(ready(Ok(refuse(refusal).into_http()))),
+                Err(refusal) => {
+                    self.refusals.count(refusal);
+                    return Either::Left(ready(Ok(refuse(refusal).into_http())));
+                }
             }
         }
         Either::Right(self.inner.call(request))
@@ -115,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_method_is_refused_to_every_role_that_may_not_and_to_no_other() {
-        let layer = CallersLayer::new(Callers::believed());
+        let layer = CallersLayer::new(Callers::believed(), Refusals::default());
         for method in Method::ALL.iter().copied() {
             for role in super::super::Role::ALL {
                 let (status, reached) = call(&layer, method.path(), role.as_str()).await;
@@ -133,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_proof_nothing_of_the_api_is_reached() {
-        let layer = CallersLayer::new(Callers::proven(None));
+        let layer = CallersLayer::new(Callers::proven(None), Refusals::default());
         for method in Method::ALL.iter().copied() {
             let (status, reached) = call(&layer, method.path(), "operator").await;
             assert_eq!((status.as_str(), reached), ("16", false), "{}", method.op());

@@ -14,6 +14,8 @@ pub(super) fn handle(
     let permit = &request.get_ref().permit;
     let mut fields = Fields::default();
     target::permit(&mut fields, permit);
-    fields.finish(Some(()))?;
-    Ok(Response::new(services.rooms.place(&caller, permit)?))
+    let place = fields
+        .finish(Some(()))
+        .and_then(|()| services.rooms.place(&caller, permit));
+    Ok(Response::new(place.map_err(|why| services.turn_away(why))?))
 }

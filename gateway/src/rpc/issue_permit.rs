@@ -18,7 +18,7 @@ pub(super) async fn handle(
     let caller = caller(&request)?;
     let deadline = deadline(&request, PERMIT_WITHIN);
     let request = request.into_inner();
-    check(&request)?;
+    check(&request).map_err(|why| services.turn_away(why))?;
     services.permits.issue(&caller, request, deadline).await
 }
 

@@ -5,6 +5,7 @@ mod assertion;
 mod booking;
 mod client;
 mod demo;
+mod equivalence;
 mod population;
 mod room;
 mod rush;

@@ -4,6 +4,7 @@
 
 mod acks;
 mod driver;
+mod fairness;
 mod habits;
 mod history;
 mod manners;
@@ -152,12 +153,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
     let outcome = if rush.args.rate == 0 {
         let opened = setup::open_room(&rush).await?;
         say(&format!("doors open for {} people", group(opened)))?;
-        driver::run(Arc::clone(&rush), store, now(), Duration::ZERO).await?
+        driver::run(Arc::clone(&rush), Arc::clone(&store), now(), Duration::ZERO).await?
     } else {
         let doors = setup::draw(&rush).await?;
         say("the order is drawn; everybody asks for their place before the opening")?;
         let asks = setup::asks_over(&rush);
-        let people = driver::run(Arc::clone(&rush), store, doors, asks);
+        let people = driver::run(Arc::clone(&rush), Arc::clone(&store), doors, asks);
         tokio::try_join!(people, setup::open_doors(&rush, doors))?.0
     };
     say(&outcome.summary(&issuing))?;
@@ -169,7 +170,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<bool> {
         .await
         .context("the ledgers could not be judged")?;
     say(&line(&rush, &outcome, &history))?;
-    report::write(&rush.args.report, &rush, &issuing, &outcome, &verdict)?;
+    let fairness =
+        fairness::judge(&rush, &store, &history).context("turns could not be compared")?;
+    say(&fairness.told())?;
+    report::write(&rush, &issuing, &outcome, (&verdict, &fairness))?;
     say(&verdict.told())?;
     say(&format!(
         "report: {}",

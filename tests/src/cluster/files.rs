@@ -112,9 +112,9 @@ pub(super) fn identity(
          pepper_file = \"{folder}/pepper.key\"\ndraw_key_file = \"{folder}/draw.key\"\n\
          permit_keys_dir = \"{folder}/permit-signing\"\nroom_keys_dir = \"{folder}/room-signing\"\n\
          [identity.server]\nlisten = \"{}\"\n[identity.admin]\nlisten = \"{}\"\n\
-         [identity.people]\nurl_file = \"{folder}/people.url\"\nsingle_copy = true\n\
+         [identity.doorkeeper]\nplan_ttl = \"{}s\"\n[identity.people]\nurl_file = \"{folder}/people.url\"\nsingle_copy = true\n\
          [[identity.providers]]\nissuer = \"https://identity.doseline.invalid/development\"\n\
          jwks_file = \"{folder}/development/development_jwks.json\"\ndevelopment = true\n",
-        ports.addr, ports.admin
+        ports.addr, ports.admin, options.plan_ttl_secs
     ))
 }

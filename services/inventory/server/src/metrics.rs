@@ -32,6 +32,9 @@ struct OfRefusal {
     refusal: &'static str,
 }
 
+/// The region of what is not for a region of this process: a caller's own words are never a label.
+const NO_REGION: &str = "_OTHER";
+
 /// Documents of rooms that were not believed. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct RefusedDocuments(Family<OfReason, Counter>);
@@ -96,7 +99,7 @@ impl Metrics {
             );
             registry.register(
                 "commands_turned_away",
-                "Commands refused before an owner saw them: permits, turns, pauses",
+                "Calls and commands refused before an owner saw them, by why: callers, fields, permits, turns, pauses",
                 metrics.turned_away.clone(),
             );
             registry.register(
@@ -133,10 +136,11 @@ impl Metrics {
         metrics
     }
 
-    /// A command was refused before an owner saw it.
-    pub(crate) fn turned_away(&self, region: &RegionId, refusal: Refusal) {
+    /// A command, or a call with all its commands, was refused before an owner saw it. `region`: one that is served
+    /// here, if it is known.
+    pub(crate) fn turned_away(&self, region: Option<&RegionId>, refusal: Refusal) {
         let labels = OfRefusal {
-            region: region.to_string(),
+            region: region.map_or_else(|| NO_REGION.to_owned(), RegionId::to_string),
             refusal: refusal.code(),
         };
         self.turned_away.get_or_create(&labels).inc();

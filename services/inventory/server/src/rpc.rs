@@ -75,6 +75,24 @@ pub struct InventoryRpc(pub Arc<Shared>);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+// === impl Shared ===
+
+impl Shared {
+    /// Counts a refusal before an owner saw what was asked. What a caller says of a region is not believed.
+    fn turned_away(&self, region: Option<&RegionId>, why: Refusal) {
+        let served = region.filter(|region| self.regions.contains_key(*region));
+        self.metrics.turned_away(served, why);
+    }
+
+    /// Lets a call in whose caller is the part of Doseline that it must be.
+    fn let_in(&self, proof: Result<(), Refusal>) -> Result<(), Status> {
+        proof.map_err(|why| {
+            self.turned_away(None, why);
+            status::refuse(why)
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl InventoryService for InventoryRpc {
     type ExecuteStream = Answers<ExecuteResponse>;
@@ -84,7 +102,7 @@ impl InventoryService for InventoryRpc {
         &self,
         request: Request<Streaming<ExecuteRequest>>,
     ) -> Result<Response<Self::ExecuteStream>, Status> {
-        self.0.internal.check(&request).map_err(status::refuse)?;
+        self.0.let_in(self.0.internal.check(&request))?;
         Ok(Response::new(execute::serve(
             Arc::clone(&self.0),
             request.into_inner(),
@@ -95,7 +113,7 @@ impl InventoryService for InventoryRpc {
         &self,
         request: Request<WatchShardsRequest>,
     ) -> Result<Response<Self::WatchShardsStream>, Status> {
-        self.0.internal.check(&request).map_err(status::refuse)?;
+        self.0.let_in(self.0.internal.check(&request))?;
         let mut fields = proto::convert::Fields::default();
         let region = fields.parse::<RegionId>("region", &request.get_ref().region);
         let region = fields.finish(region)?;
@@ -109,10 +127,7 @@ impl InventoryService for InventoryRpc {
         &self,
         request: Request<GetFiguresRequest>,
     ) -> Result<Response<GetFiguresResponse>, Status> {
-        self.0
-            .internal
-            .check_doorkeeper(&request)
-            .map_err(status::refuse)?;
+        self.0.let_in(self.0.internal.check_doorkeeper(&request))?;
         Ok(Response::new(self.0.figures.now()))
     }
 }

@@ -63,6 +63,18 @@ struct Followed {
     before: u64,
 }
 
+/// When a region's line came where, oldest version first.
+#[derive(Clone, Debug)]
+pub(super) struct Turns(Vec<Stretch>);
+
+#[derive(Clone, Debug)]
+struct Stretch {
+    began: i64,
+    line: Line,
+    /// The farthest that this version and all before it came.
+    to: u64,
+}
+
 /// How lines moved against what they were set to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Moved {
@@ -102,6 +114,23 @@ impl Reach {
     }
 }
 
+// === impl Turns ===
+
+impl Turns {
+    /// When the line passed an ordinal, microseconds since 1970; `None` if it never did.
+    pub(super) fn at(&self, ordinal: u64) -> Option<i64> {
+        let passed = self.0.partition_point(|one| one.to <= ordinal);
+        let Stretch { began, line, .. } = self.0.get(passed)?;
+        let missing = (ordinal + 1).saturating_sub(line.f0);
+        if missing == 0 {
+            return Some(*began);
+        }
+        let speed = u128::from(line.per_kilosecond);
+        let micros = (u128::from(missing) * 1_000_000_000).checked_div(speed)?;
+        Some(began + i64::try_from(micros).ok()?)
+    }
+}
+
 // === impl History ===
 
 impl History {
@@ -123,6 +152,29 @@ impl History {
             })
         });
         Reach(followed.collect())
+    }
+
+    /// When a region's line came where, each version followed until the next one was begun.
+    pub(super) fn turns(&self, region: &str) -> Turns {
+        let nexts = self.versions.iter().skip(1).map(Some).chain([None]);
+        let mut to = 0;
+        let stretches = self.versions.iter().zip(nexts);
+        let stretches = stretches.filter_map(|(version, next)| {
+            let line = *version.lines.get(region).filter(|_| version.open)?;
+            let until = next.map_or(i64::MAX, |next| next.began);
+            to = line.after(until.saturating_sub(version.began)).max(to);
+            Some(Stretch {
+                began: version.began,
+                line,
+                to,
+            })
+        });
+        Turns(stretches.collect())
+    }
+
+    /// When the doors opened, microseconds since 1970.
+    pub(super) fn opened(&self) -> Option<i64> {
+        Some(self.versions.iter().find(|version| version.open)?.began)
     }
 
     /// The place in line, by the design's formula.
@@ -373,6 +425,28 @@ mod tests {
         assert_eq!(history.reach("jeju").frontier(9 * SECOND), 0);
         history.versions[0].open = false;
         assert_eq!(history.reach("seoul").frontier(9 * SECOND), 100);
+    }
+
+    #[test]
+    fn a_turn_comes_when_the_line_has_passed_the_ordinal() {
+        // 500 people a second, from the second second on half of that, and then nothing new for as long as the plan lasts.
+        let versions = vec![version(0, 0, 500), version(1_000_000, 500, 250)];
+        let history = History {
+            versions,
+            ..History::default()
+        };
+        let turns = history.turns("seoul");
+        assert_eq!(history.opened(), Some(0));
+        for (ordinal, at) in [
+            (0, 2_000),
+            (499, 1_000_000),
+            (500, 1_004_000),
+            (749, 2_000_000),
+        ] {
+            assert_eq!(turns.at(ordinal), Some(at), "{ordinal}");
+        }
+        assert_eq!(turns.at(u64::MAX - 1), None);
+        assert_eq!(history.turns("nowhere").at(0), None);
     }
 
     #[test]

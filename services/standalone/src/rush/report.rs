@@ -1,9 +1,9 @@
 //! The report of a rush as one HTML file: what was promised, how fast it was, where it sold out. No script needed.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::driver::Outcome;
+use super::fairness::Fairness;
 use super::stats::{STEP, Stats};
 use super::verdict::Verdict;
 use super::{Rush, group};
@@ -17,14 +17,14 @@ th,td{text-align:right;padding:.3rem .6rem;border-bottom:1px solid #d8dee4}th:fi
 .ok{color:#0a5c2b}.bad{color:#a40e26}.verdict{font-size:1.3rem;font-weight:600}svg{width:100%;height:auto}\
 .bar{background:#dfe5ec;height:.8rem}.bar i{display:block;background:#2456a6;height:.8rem}figcaption{color:#57606a;font-size:.9rem}";
 
-/// Writes `rush.html` and `rush.json` into a folder.
+/// Writes `rush.html` and `rush.json` into the folder that the rush was given.
 pub(crate) fn write(
-    folder: &Path,
     rush: &Rush,
     issuing: &Stats,
     outcome: &Outcome,
-    verdict: &Verdict,
+    (verdict, fairness): (&Verdict, &Fairness),
 ) -> anyhow::Result<()> {
+    let folder = &rush.args.report;
     std::fs::create_dir_all(folder)?;
     let mut all = issuing.clone();
     all.add(&outcome.stats);
@@ -48,6 +48,7 @@ pub(crate) fn write(
         rush.args.supply * 100.0,
     )?;
     time_line(&mut page, &outcome.stats)?;
+    fairness.section(&mut page)?;
     latencies(&mut page, &all)?;
     regions(&mut page, verdict)?;
     calls(&mut page, &all)?;
@@ -55,12 +56,16 @@ pub(crate) fn write(
     std::fs::write(folder.join("rush.html"), page)?;
     std::fs::write(
         folder.join("rush.json"),
-        serde_json::to_vec_pretty(&json(&all, outcome, verdict))?,
+        serde_json::to_vec_pretty(&json(&all, outcome, (verdict, fairness)))?,
     )?;
     Ok(())
 }
 
-fn json(all: &Stats, outcome: &Outcome, verdict: &Verdict) -> serde_json::Value {
+fn json(
+    all: &Stats,
+    outcome: &Outcome,
+    (verdict, fairness): (&Verdict, &Fairness),
+) -> serde_json::Value {
     let calls: serde_json::Map<_, _> = all
         .calls
         .iter()
@@ -79,7 +84,7 @@ fn json(all: &Stats, outcome: &Outcome, verdict: &Verdict) -> serde_json::Value 
         "early": verdict.early, "miscounted": verdict.miscounted, "broken": verdict.broken, "booked": verdict.booked,
         "unanswered": verdict.unanswered, "seconds": outcome.took.as_secs_f64(),
         "peak_per_second": outcome.peak, "sold_out": outcome.stats.sold_out,
-        "gave_up": outcome.stats.gave_up, "calls": calls,
+        "gave_up": outcome.stats.gave_up, "calls": calls, "fairness": fairness.json(),
     })
 }
 

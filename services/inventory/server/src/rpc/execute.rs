@@ -90,7 +90,10 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
         };
         match one {
             Ok(one) => parsed.push(one),
-            Err((id, why)) => say(replies, answer::refused(id, why, None)),
+            Err((id, why)) => {
+                shared.turned_away(None, why.refusal);
+                say(replies, answer::refused(id, why, None));
+            }
         }
     }
     let permits = parsed
@@ -112,7 +115,7 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
         match begun {
             Ok(permit) => begin(shared, one, permit, waited, replies),
             Err(why) => {
-                shared.metrics.turned_away(&one.region, why);
+                shared.turned_away(Some(&one.region), why);
                 say(replies, answer::refused(id, why.into(), None));
             }
         }
@@ -202,11 +205,10 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, waited: Duration, re
                 }
                 // An earlier try may be recorded only if doors that were open have been closed again.
                 Err(why @ (Refusal::RoomPaused | Refusal::RoomEnded)) => {
-                    shared.metrics.turned_away(&one.region, why);
                     side::replay_or_refuse(shared, change(mutation, permit), why, replies);
                 }
                 Err(why) => {
-                    shared.metrics.turned_away(&one.region, why);
+                    shared.turned_away(Some(&one.region), why);
                     say(replies, answer::refused(one.id, why.into(), None));
                 }
             }
@@ -277,7 +279,10 @@ fn decide(
     let id = change.call.id;
     let campaign = match shared.admission.campaign(&change.permit) {
         Ok(campaign) => campaign,
-        Err(why) => return say(replies, answer::refused(id, why.into(), None)),
+        Err(why) => {
+            shared.turned_away(Some(&change.permit.region), why);
+            return say(replies, answer::refused(id, why.into(), None));
+        }
     };
     let Some(owner) = shared.owners.get(&change.permit.region, change.shard) else {
         return say(replies, not_owner(shared, &change));

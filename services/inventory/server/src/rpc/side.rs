@@ -274,7 +274,7 @@ pub(super) fn replay_or_refuse(
         return;
     };
     let answered = replies.answered.clone();
-    let asked = change.call.clone();
+    let (asked, shared_too) = (change.call.clone(), Arc::clone(shared));
     spawn(shared, "replay", replies, &asked, async move {
         match ledger.recorded(&[key(&change)]).await {
             Ok(mut found) => match found.pop().flatten() {
@@ -284,7 +284,10 @@ pub(super) fn replay_or_refuse(
                     None
                 }
                 Some(_) => refuse(change.call.id, Refusal::RequestIdReused),
-                None => refuse(change.call.id, why),
+                None => {
+                    shared_too.turned_away(Some(&change.permit.region), why);
+                    refuse(change.call.id, why)
+                }
             },
             Err(error) => unavailable(&change.call, &error),
         }

@@ -1,6 +1,7 @@
 //! What a simulation shows: by second, by group, and against what was claimed.
 
 use super::crowd::Group;
+use crate::equivalence::Moments;
 
 /// Longest wait that is told apart, in seconds; the last bin has the rest.
 const WAIT_SECS: usize = 6 * 3_600;
@@ -26,14 +27,6 @@ pub(super) struct Second {
     pub wanted: f32,
     /// The claimed bound on polls: λc(1 + ln(T/c)).
     pub bound: f32,
-}
-
-/// Mean and spread of a number of values, without keeping them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moments {
-    pub n: u64,
-    pub mean: f64,
-    squares: f64,
 }
 
 /// One group.
@@ -77,40 +70,6 @@ pub(super) struct Figures {
     pub frontier_fell: u64,
     /// People whose turn came.
     pub left: u64,
-}
-
-// === impl Moments ===
-
-impl Moments {
-    pub(super) fn note(&mut self, value: f64) {
-        self.n += 1;
-        let off = value - self.mean;
-        self.mean += off / self.n as f64;
-        self.squares += off * (value - self.mean);
-    }
-
-    pub(super) fn variance(&self) -> f64 {
-        if self.n < 2 {
-            0.0
-        } else {
-            self.squares / (self.n - 1) as f64
-        }
-    }
-
-    /// Both together (Chan's formula).
-    pub(super) fn with(self, other: Self) -> Self {
-        if self.n == 0 || other.n == 0 {
-            return if self.n == 0 { other } else { self };
-        }
-        let n = self.n + other.n;
-        let off = other.mean - self.mean;
-        let part = other.n as f64 / n as f64;
-        Self {
-            n,
-            mean: self.mean + off * part,
-            squares: self.squares + other.squares + off * off * self.n as f64 * part,
-        }
-    }
 }
 
 // === impl Histogram ===

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::Took;
 use super::crowd::Group;
-use super::fairness::{Comparison, Fairness, LEVEL, MARGIN_SECS};
+use super::fairness::{Fairness, OfGroup};
 use super::figures::{Figures, Second};
 use super::kdca::{self, Case};
 use super::plot::{Series, chart, series};
 use super::world::Scene;
+use crate::equivalence::{LEVEL, MARGIN_SECS, Shown, rule};
 use crate::rush::group;
 use crate::rush::report::STYLE;
 
@@ -93,20 +94,14 @@ fn claims(scene: &Scene, it: &Figures, fairness: &Fairness) -> Vec<Claim> {
 }
 
 /// What is claimed of one group's fairness.
-fn fair(one: &Comparison) -> Claim {
+fn fair(one: &OfGroup) -> Claim {
     Claim {
         what: format!("mean time of becoming admitted: {}", one.group.name()),
         claimed: format!(
             "within ±{MARGIN_SECS} s of the others (two one-sided tests, each at {LEVEL})"
         ),
-        measured: format!(
-            "{:+.3} s ± {:.3}, p = {:.2e}, n = {}",
-            one.difference,
-            one.error,
-            one.p,
-            group(one.n)
-        ),
-        holds: one.equivalent(),
+        measured: one.found.told(),
+        holds: one.found.shown() == Shown::Equivalent,
     }
 }
 
@@ -253,27 +248,35 @@ fn fairness_table(page: &mut String, fairness: &Fairness) -> std::fmt::Result {
     write!(
         page,
         "<h2>Fairness</h2><p>{} openings with draws of their own; {} people wait as they are told, and become admitted {:.2} s after \
-         the opening on average. Equivalent means: both one-sided tests (Welch, normal) reject a mean {MARGIN_SECS} s or more \
-         away, each at the level {LEVEL}.</p><table><tr><th>group<th>people<th>mean s<th>difference s<th>standard error<th>p<th>verdict",
+         the opening on average. {}</p><table><tr><th>group<th>people<th>mean s<th>difference s<th>90 % interval<th>standard error<th>p\
+         <th>verdict",
         fairness.trials,
         group(fairness.others.n),
-        fairness.others.mean
+        fairness.others.mean,
+        rule()
     )?;
-    for one in &fairness.groups {
-        let (class, word) = if one.equivalent() {
-            ("ok", "equivalent")
+    for OfGroup {
+        group: of,
+        found: one,
+    } in &fairness.groups
+    {
+        let shown = one.shown();
+        let class = if shown == Shown::Equivalent {
+            "ok"
         } else {
-            ("bad", "not shown")
+            "bad"
         };
+        let (from, to) = one.interval();
         write!(
             page,
-            "<tr><td>{}<td>{}<td>{:.2}<td>{:+.3}<td>{:.3}<td>{:.1e}<td class={class}>{word}",
-            one.group.name(),
+            "<tr><td>{}<td>{}<td>{:.2}<td>{:+.3}<td>{from:+.3} to {to:+.3}<td>{:.3}<td>{:.1e}<td class={class}>{}",
+            of.name(),
             group(one.n),
             one.mean,
             one.difference,
             one.error,
-            one.p
+            one.p,
+            shown.name()
         )?;
     }
     page.push_str("</table>");
