@@ -1,7 +1,12 @@
 {{/* Names, labels, the shape every pod has, and TOML. Templates call these with `dict "top" $ "role" "gateway" …`. */}}
 
+{{/* Every template asks for the name first, so whatever is wrong is told before anything is made of it. */}}
 {{- define "doseline.name" -}}
-{{- .Values.fullnameOverride | default .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- include "doseline.check" . -}}
+{{- $name := .Values.fullnameOverride | default .Release.Name -}}
+{{- /* Pods of a StatefulSet are named NAME-inventory-GROUP-N, and their labels may have 63 letters. */ -}}
+{{- if gt (len $name) 24 -}}{{ fail (printf "the name %s has more than 24 letters: give a shorter one as fullnameOverride" $name) }}{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "doseline.selector" -}}
