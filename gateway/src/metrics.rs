@@ -12,6 +12,7 @@ use runtime::Clock;
 use runtime::metrics::Registry;
 
 use crate::availability::Availability;
+use crate::room::Rooms;
 use crate::shedding::{Class, Gates};
 
 /// Why something is asked again.
@@ -106,6 +107,7 @@ impl GatewayMetrics {
         registry: &Registry,
         gates: &Gates,
         availability: &Availability,
+        rooms: &Rooms,
         clock: &Clock,
     ) -> Self {
         let retries = Family::<RetryLabels, Counter>::default();
@@ -115,6 +117,7 @@ impl GatewayMetrics {
         let figures = Figures {
             gates: gates.clone(),
             availability: availability.clone(),
+            rooms: rooms.clone(),
             clock: clock.clone(),
         };
         registry.register(|metrics| {
@@ -157,6 +160,7 @@ impl Refusals {
 struct Figures {
     gates: Gates,
     availability: Availability,
+    rooms: Rooms,
     clock: Clock,
 }
 
@@ -203,6 +207,13 @@ impl Collector for Figures {
             let value = ConstCounter::new(self.gates.shed(class));
             value.encode(all.encode_family(&by_class(class))?)?;
         }
+        let age = ConstGauge::new(self.rooms.age().as_secs_f64());
+        age.encode(encoder.encode_descriptor(
+            "rooms_age_seconds",
+            "For how long rooms may have changed without this gateway knowing",
+            None,
+            gauge.metric_type(),
+        )?)?;
         let mut all = encoder.encode_descriptor(
             "availability_age_seconds",
             "Age of the oldest shard's figures that are served, by region",
@@ -226,11 +237,15 @@ impl Collector for Figures {
 mod tests {
     use std::time::Duration;
 
+    use ed25519_dalek::SigningKey;
+    use runtime::keyspace::Keyspace;
+    use runtime::trusted_keys::{TrustedKeysFile, render};
+
     use super::*;
     use crate::shedding::Limit;
 
-    #[test]
-    fn every_reason_has_its_own_counter_and_every_figure_is_shown() {
+    #[tokio::test]
+    async fn every_reason_has_its_own_counter_and_every_figure_is_shown() {
         for (at, why) in RETRIES.iter().enumerate() {
             assert_eq!(*why as usize, at);
         }
@@ -238,7 +253,15 @@ mod tests {
         let limit = Limit::new(1, Duration::from_secs(1));
         let gates = Gates::new(limit, limit, limit);
         let availability = Availability::new(["seoul".parse().expect("slug")]);
-        let metrics = GatewayMetrics::register(&registry, &gates, &availability, &Clock::system());
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.json");
+        let public = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+        std::fs::write(&path, render([("k1", public)])).expect("writable");
+        let keys = TrustedKeysFile::open(&path).expect("good keys");
+        let keyspace = Keyspace::local(None).expect("in memory");
+        let clock = Clock::system();
+        let rooms = Rooms::new(&keyspace, keys.clone(), keys, true, clock.clone());
+        let metrics = GatewayMetrics::register(&registry, &gates, &availability, &rooms, &clock);
         metrics.retried(Retry::NotOwner);
         metrics.refusals.count(Refusal::CallerUnknown);
         let _seat = gates.enter(Class::Reads);
@@ -251,6 +274,7 @@ mod tests {
             "doseline_gateway_in_flight{class=\"reads\"} 1",
             "doseline_gateway_shed_total{class=\"reads\"} 1",
             "doseline_gateway_shed_total{class=\"permits\"} 0",
+            "doseline_rooms_age_seconds 0",
         ] {
             assert!(page.contains(line), "{line} in\n{page}");
         }

@@ -147,13 +147,19 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         host.tasks.clone(),
         stop.clone(),
     );
-    let metrics = GatewayMetrics::register(&host.registry, &gates, &availability, &host.clock);
     let rooms = Rooms::new(
         &parts.keyspace,
         parts.permit_keys,
         parts.room_keys,
         parts.verify_places,
         host.clock.clone(),
+    );
+    let metrics = GatewayMetrics::register(
+        &host.registry,
+        &gates,
+        &availability,
+        &rooms,
+        &host.clock,
     );
     let permits = Permits::new(connector.clone(), gates.clone(), metrics.clone());
     let router = Router::new(

@@ -143,7 +143,7 @@ class Server:
         (self.folder / "bin" / "doseline").symlink_to(program())
         for name in ("campaign.json", "clinics.json"):
             (self.folder / name).write_text(readme_block(f"`{name}`:", "json"), encoding="utf-8")
-        self.process = self.channel = None
+        self.process = self.channel = self.ready = None
         self.starts = 0
         self.start()
 
@@ -158,8 +158,8 @@ class Server:
             command += ["--set", setting]
         with log.open("wb") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        ready = self.await_ready(log)
-        self.gateway, self.admin = ready["gateway"], ready["admin"]
+        self.ready = self.await_ready(log)
+        self.gateway, self.admin = self.ready["gateway"], self.ready["admin"]
         self.connect()
 
     def connect(self):

@@ -107,7 +107,7 @@ impl Rooms {
         {
             return Some(answer.encoded.clone());
         }
-        let age = i64::try_from(self.0.mirror.stale_for().as_micros()).unwrap_or(i64::MAX);
+        let age = i64::try_from(self.age().as_micros()).unwrap_or(i64::MAX);
         let as_of = Timestamp::from_micros(self.0.clock.wall().as_micros().saturating_sub(age));
         let encoded = Encoded::of(&GetRoomResponse {
             document: view.document.clone(),
@@ -172,6 +172,11 @@ impl Rooms {
     /// Rooms and buckets as they stand in the key space.
     pub(super) fn entries(&self) -> Arc<BTreeMap<String, Entry>> {
         self.0.mirror.snapshot()
+    }
+
+    /// For how long the key space may have changed without this being known.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.mirror.stale_for()
     }
 
     pub(super) fn room_keys(&self) -> Arc<TrustedKeys> {

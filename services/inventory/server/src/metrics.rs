@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::{Refusal, RegionId, Verdict};
+use inventory_core::Alarm;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +20,12 @@ struct OfRegion {
 struct OfVerdict {
     region: String,
     verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfViolation {
+    region: String,
+    what: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,7 +54,7 @@ pub struct Metrics {
     turned_away: Family<OfRefusal, Counter>,
     verdicts: Family<OfVerdict, Counter>,
     seized: Family<OfRegion, Counter>,
-    alarms: Family<OfRegion, Counter>,
+    violations: Family<OfViolation, Counter>,
     queue_depth: Family<OfRegion, Gauge>,
     batch_ops: Family<OfRegion, Histogram, fn() -> Histogram>,
     commit: Family<OfRegion, Histogram, fn() -> Histogram>,
@@ -60,11 +67,27 @@ pub struct OwnerMetrics {
     verdicts: Family<OfVerdict, Counter>,
     /// Epochs that came into force.
     pub(crate) seized: Counter,
-    /// Invariants that did not hold.
-    pub(crate) alarms: Counter,
+    violations: Family<OfViolation, Counter>,
     queue_depth: Gauge,
     batch_ops: Histogram,
     commit: Histogram,
+}
+
+/// What may be found to be broken; see [`violation`].
+const VIOLATIONS: [&str; 4] = [
+    "capacity",
+    "ledger_went_back",
+    "acknowledged_again",
+    "acknowledged_lost",
+];
+
+const fn violation(alarm: Alarm) -> &'static str {
+    match alarm {
+        Alarm::Constraint { .. } => "capacity",
+        Alarm::Regressed { .. } => "ledger_went_back",
+        Alarm::Reapplied { lost: 0, .. } => "acknowledged_again",
+        Alarm::Reapplied { .. } => "acknowledged_lost",
+    }
 }
 
 fn batch_ops() -> Histogram {
@@ -86,7 +109,7 @@ impl Metrics {
             turned_away: Family::default(),
             verdicts: Family::default(),
             seized: Family::default(),
-            alarms: Family::default(),
+            violations: Family::default(),
             queue_depth: Family::default(),
             batch_ops: Family::new_with_constructor(batch_ops),
             commit: Family::new_with_constructor(commit),
@@ -114,8 +137,8 @@ impl Metrics {
             );
             registry.register(
                 "invariant_violations",
-                "Invariants of a shard that did not hold",
-                metrics.alarms.clone(),
+                "Invariants of a shard that did not hold, by what was found",
+                metrics.violations.clone(),
             );
             registry.register(
                 "shard_queue_depth",
@@ -152,11 +175,16 @@ impl Metrics {
         let label = OfRegion {
             region: region.to_string(),
         };
+        // Shown from the start: who watches for a rise must have seen the zero.
+        for what in VIOLATIONS {
+            let region = region.to_string();
+            drop(self.violations.get_or_create(&OfViolation { region, what }));
+        }
         OwnerMetrics {
             region: region.to_string(),
             verdicts: self.verdicts.clone(),
             seized: self.seized.get_or_create(&label).clone(),
-            alarms: self.alarms.get_or_create(&label).clone(),
+            violations: self.violations.clone(),
             queue_depth: self.queue_depth.get_or_create(&label).clone(),
             batch_ops: self.batch_ops.get_or_create(&label).clone(),
             commit: self.commit.get_or_create(&label).clone(),
@@ -190,6 +218,15 @@ impl OwnerMetrics {
             .inc();
     }
 
+    /// An invariant did not hold.
+    pub(crate) fn violated(&self, alarm: Alarm) {
+        let region = self.region.clone();
+        let what = violation(alarm);
+        self.violations
+            .get_or_create(&OfViolation { region, what })
+            .inc();
+    }
+
     pub(crate) fn committed(&self, ops: usize, took: Duration) {
         self.batch_ops
             .observe(f64::from(u32::try_from(ops).unwrap_or(u32::MAX)));
@@ -199,5 +236,33 @@ impl OwnerMetrics {
     pub(crate) fn queue(&self, depth: usize) {
         self.queue_depth
             .set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_violation_is_shown_before_it_happens_and_counted_by_what_it_is() {
+        let registry = Registry::new();
+        let owner = Metrics::register(&registry).owner(&"seoul".parse().expect("slug"));
+        let shown = |what: &str, count: u64| {
+            let line = format!(
+                "doseline_invariant_violations_total{{region=\"seoul\",what=\"{what}\"}} {count}\n"
+            );
+            let page = registry.encode();
+            assert!(page.contains(&line), "{line} in\n{page}");
+        };
+        for what in VIOLATIONS {
+            shown(what, 0);
+        }
+        owner.violated(Alarm::Constraint { ops: 3 });
+        owner.violated(Alarm::Reapplied { kept: 2, lost: 0 });
+        owner.violated(Alarm::Reapplied { kept: 2, lost: 1 });
+        shown("capacity", 1);
+        shown("ledger_went_back", 0);
+        shown("acknowledged_again", 1);
+        shown("acknowledged_lost", 1);
     }
 }

@@ -268,7 +268,7 @@ impl Owner {
                 }
             }
             Effect::Alarm { what } => {
-                self.parts.metrics.alarms.inc();
+                self.parts.metrics.violated(what);
                 let (region, shard) = (&self.parts.region, self.parts.shard);
                 tracing::error!(%region, shard.id = %shard, alarm = ?what, "an invariant of the shard did not hold");
             }
