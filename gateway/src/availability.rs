@@ -4,7 +4,6 @@
 //! it has.
 
 mod answers;
-mod dates;
 mod feed;
 mod filter;
 mod page;

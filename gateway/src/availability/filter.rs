@@ -6,10 +6,9 @@ use domain::name::ClinicName;
 use domain::{ClinicId, Refusal, RegionId, SlotId, Timestamp, VaccineId};
 use proto::availability::{ListClinicsRequest, ListSlotsRequest};
 use proto::common::Date;
-use proto::convert::Fields;
+use proto::convert::{Fields, day_number};
 use proto::status::Refused;
 
-use super::dates::day_number;
 use super::page::{Listing, PageKey};
 use super::shards::{Clinic, Slot};
 use super::snapshot::View;

@@ -10,7 +10,7 @@ use domain::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{
-    ClaimRow, appointment_word, claim_row, claim_word, recorded, slot_state, stored, superseded,
+    ClaimRow, claim_row, claim_word, recorded, slot_state, stored, superseded,
 };
 use crate::ledger::{AppointmentState, ClaimState, SlotCount};
 
@@ -137,7 +137,7 @@ impl<'a> Work<'a> {
                 slot.slot.0,
                 slot.day,
                 slot.dose,
-                appointment_word(state),
+                state.word(),
                 booking_code::of(booking),
                 who.campaign.as_str(),
                 who.person.as_bytes(),
