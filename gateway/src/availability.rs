@@ -6,10 +6,12 @@
 mod answers;
 mod feed;
 mod filter;
+mod inventory;
 mod page;
 mod region;
 mod shards;
 mod snapshot;
+mod supply;
 mod watchers;
 
 use std::collections::HashMap;
@@ -19,8 +21,10 @@ use domain::RegionId;
 
 pub(crate) use answers::{Answers, WatchStream};
 pub(crate) use feed::Follow;
+pub(crate) use inventory::InventoryStream;
 pub(crate) use page::PageKey;
 pub(crate) use region::{Region, publish};
+pub(crate) use supply::Supply;
 
 /// The regions. Cheap to clone.
 #[derive(Clone)]

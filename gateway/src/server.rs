@@ -21,7 +21,7 @@ use runtime::{Clock, Drain, OnExit, Readiness, Tasks};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::Layer as _;
 
-use crate::availability::{Answers, Availability, Follow, PageKey, publish};
+use crate::availability::{Answers, Availability, Follow, PageKey, Supply, publish};
 use crate::callers::{Callers, CallersLayer, JwtCallers};
 use crate::config::{CallerSettings, Config, Settings, Shedding};
 use crate::metrics::GatewayMetrics;
@@ -105,6 +105,9 @@ pub enum Fault {
     /// The shared secret cannot travel in a header.
     #[error("the internal key cannot be used")]
     InternalKey(#[source] NotAHeader),
+    /// Our own name is none.
+    #[error("the gateway's own name cannot be used")]
+    Name(#[source] domain::ids::Malformed),
     /// Reflection cannot be offered.
     #[error("the API's descriptors cannot be served")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -165,9 +168,16 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         gates.clone(),
         metrics,
     );
+    let page_key = PageKey::new(parts.page_key.expose());
+    let supply = Supply::new(
+        parts.regions.iter().cloned(),
+        router.clone(),
+        page_key.clone(),
+        "gateway".parse().map_err(Fault::Name)?,
+    );
     let answers = Answers::new(
         availability.clone(),
-        PageKey::new(parts.page_key.expose()),
+        page_key,
         parts.watchers_max,
         host.drain.clone(),
     );
@@ -176,6 +186,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
             router,
             permits: permits.clone(),
             answers,
+            supply,
             rooms: rooms.clone(),
             streams: Streams::new(parts.watchers_max, host.drain.clone()),
         },

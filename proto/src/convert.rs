@@ -81,6 +81,17 @@ impl Fields {
         }
     }
 
+    /// Parses a booking code as a person may have typed it; its check digit must fit.
+    pub fn booking_code(&mut self, field: &str, typed: &str) -> Option<String> {
+        let code = domain::booking_code::parse(typed);
+        if code.is_none() {
+            let problem =
+                "is no booking code: twelve symbols, the last a check digit; read it again";
+            self.wrong(field, problem);
+        }
+        code
+    }
+
     /// The value, or everything that was wrong. `value` is `None` only when something was noted.
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, crate::status::Refused> {
         match value {

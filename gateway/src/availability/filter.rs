@@ -243,7 +243,7 @@ fn slot_listing(request: &ListSlotsRequest, from: Option<i32>, to: Option<i32>) 
         .with(&[u8::from(request.include_full)])
 }
 
-fn page_size(fields: &mut Fields, asked: i32) -> Option<usize> {
+pub(super) fn page_size(fields: &mut Fields, asked: i32) -> Option<usize> {
     match usize::try_from(asked) {
         Ok(0) => Some(PAGE_SIZE),
         Ok(size) => Some(size.min(PAGE_SIZE_MAX)),
@@ -254,7 +254,7 @@ fn page_size(fields: &mut Fields, asked: i32) -> Option<usize> {
     }
 }
 
-fn district(fields: &mut Fields, district: &str) -> Option<String> {
+pub(super) fn district(fields: &mut Fields, district: &str) -> Option<String> {
     if district.len() > DISTRICT_LENGTH_MAX {
         fields.wrong("district", "must be at most 128 bytes long");
     }

@@ -370,7 +370,8 @@ DECLARE
     name text := 'booking_' || replace(p_day::text, '-', 'm');
 BEGIN
     IF to_regclass(name) IS NULL THEN
-        PERFORM pg_advisory_xact_lock(hashtext('doseline/day'), 0);
+        -- What attaching takes anyway; it lets nobody who books wait.
+        LOCK TABLE booking IN SHARE UPDATE EXCLUSIVE MODE;
     END IF;
     IF to_regclass(name) IS NULL THEN
         EXECUTE format('CREATE TABLE %I (LIKE booking INCLUDING ALL, CHECK (day = %s)) WITH (fillfactor = 60)', name, p_day);

@@ -222,9 +222,7 @@ impl Ledger for SqliteLedger {
 
     async fn supply(&self) -> Result<Vec<SupplyRow>, Fault> {
         let now = self.clock.now();
-        self.readers
-            .read(move |db| terminal::supply(db, now))
-            .await
+        self.readers.read(move |db| terminal::supply(db, now)).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

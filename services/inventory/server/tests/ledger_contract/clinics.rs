@@ -260,7 +260,12 @@ pub async fn walk_ins_are_set_aside_within_stock_and_given_from_it(world: &World
 
 pub async fn a_template_is_opened_whole_or_not_at_all(world: &World) {
     let slots = with_stock(world, 20, &[offer(0, 5), offer(0, 2).closed()]).await;
-    let notes = refuses(world, &op(world, open(&[2, 3, 4], 6)), Refusal::StockExceeded).await;
+    let notes = refuses(
+        world,
+        &op(world, open(&[2, 3, 4], 6)),
+        Refusal::StockExceeded,
+    )
+    .await;
     assert_eq!(
         notes,
         [("capacity".to_owned(), "3 doses too many".to_owned())]
@@ -450,11 +455,7 @@ pub async fn a_visit_is_refused_with_what_is_wrong_about_it(world: &World) {
     let too_early = visit(world, booking, DAY - 1, VisitChange::NoShow);
     refuses(world, &too_early, Refusal::AppointmentOtherDay).await;
     // A no-show of yesterday may still be noted.
-    does(
-        world,
-        &visit(world, booking, DAY + 1, VisitChange::NoShow),
-    )
-    .await;
+    does(world, &visit(world, booking, DAY + 1, VisitChange::NoShow)).await;
     // A held place is no booking yet.
     let held = world.person(3);
     let held = desk
@@ -490,7 +491,10 @@ pub async fn an_appointment_that_has_begun_is_neither_moved_nor_cancelled(world:
     crate::desk::done(world.cancelled(&second).await.verdict);
     // Who did not come may go on.
     let late = world.person(2);
-    let missed = desk.does(&world.book(&late, 0, one(slots[0]))).await.booking;
+    let missed = desk
+        .does(&world.book(&late, 0, one(slots[0])))
+        .await
+        .booking;
     does(world, &visit(world, missed, DAY, VisitChange::NoShow)).await;
     let later = world.move_op(&late, 1, missed, 1, slots[1]);
     crate::desk::done(world.moved(&desk, &later).await.verdict);
@@ -561,11 +565,17 @@ pub async fn supply_figures_add_up(world: &World) {
         booked,
         left: 7,
     };
-    assert_eq!(world.ledger.supply().await.expect("figures"), [expected(10, 2)]);
+    assert_eq!(
+        world.ledger.supply().await.expect("figures"),
+        [expected(10, 2)]
+    );
     // At a closed slot a cancellation takes what was open with it.
     let given_up = world.cancel_op(&world.person(2), 1, late, None);
     crate::desk::done(world.cancelled(&given_up).await.verdict);
-    assert_eq!(world.ledger.supply().await.expect("figures"), [expected(9, 1)]);
+    assert_eq!(
+        world.ledger.supply().await.expect("figures"),
+        [expected(9, 1)]
+    );
 }
 
 pub async fn many_who_open_at_once_never_exceed_the_stock(world: &World) {

@@ -30,10 +30,7 @@ const NO_SHARD: ShardId = ShardId(u32::MAX);
 /// Somebody else changes an appointment between reading and writing once in a while; never so often.
 const LOOKS_MAX: usize = 4;
 
-pub(super) async fn change(
-    ledger: &PostgresLedger,
-    op: &ClinicOp,
-) -> Result<ClinicVerdict, Fault> {
+pub(super) async fn change(ledger: &PostgresLedger, op: &ClinicOp) -> Result<ClinicVerdict, Fault> {
     match &op.change {
         ClinicChange::Stock { what, vaccine } => {
             let (doses, lot) = match what {
@@ -43,8 +40,7 @@ pub(super) async fn change(
                 StockChange::GiveWalkIn(lot) => (1, Some(lot.as_str())),
             };
             let (method, now) = (op.method(), system_time(op.now));
-            let rest: [&(dyn ToSql + Sync); 5] =
-                [&method, &vaccine.as_str(), &doses, &lot, &now];
+            let rest: [&(dyn ToSql + Sync); 5] = [&method, &vaccine.as_str(), &doses, &lot, &now];
             written(ledger, op, STOCK, &rest).await
         }
         ClinicChange::Open { slots } => {
@@ -55,16 +51,20 @@ pub(super) async fn change(
             let days: Vec<i32> = slots.iter().map(|slot| slot.day).collect();
             let (vaccine, now) = (first.vaccine.as_str(), system_time(op.now));
             let (dose, capacity) = (i32::from(first.dose), signed_32(first.capacity));
-            let rest: [&(dyn ToSql + Sync); 7] =
-                [&vaccine, &dose, &starts, &days, &capacity, &now, &op.dry_run];
+            let rest: [&(dyn ToSql + Sync); 7] = [
+                &vaccine,
+                &dose,
+                &starts,
+                &days,
+                &capacity,
+                &now,
+                &op.dry_run,
+            ];
             written(ledger, op, OPEN, &rest).await
         }
         ClinicChange::Resize { slot, capacity } => {
-            let rest: [&(dyn ToSql + Sync); 3] = [
-                &signed(slot.0),
-                &signed_32(*capacity),
-                &system_time(op.now),
-            ];
+            let rest: [&(dyn ToSql + Sync); 3] =
+                [&signed(slot.0), &signed_32(*capacity), &system_time(op.now)];
             written(ledger, op, RESIZE, &rest).await
         }
         ClinicChange::Close { slots } => {
@@ -193,7 +193,8 @@ async fn candidates(
             return Ok((found, false));
         }
     }
-    let elsewhere = "SELECT 1 FROM booking WHERE day = ANY ($1) AND code = $2 AND state = 'BOOKED' LIMIT 1";
+    let elsewhere =
+        "SELECT 1 FROM booking WHERE day = ANY ($1) AND code = $2 AND state = 'BOOKED' LIMIT 1";
     let rows = ledger.read(elsewhere, &[&today, &code]).await?;
     Ok((found, !rows.is_empty()))
 }

@@ -206,7 +206,9 @@ pub(super) fn visit_state(
 }
 
 /// Reads an appointment's state.
-pub(super) fn appointment_state(row: &Row<'_>, column: usize) -> rusqlite::Result<AppointmentState> {
-    AppointmentState::from_word(row.get_ref(column)?.as_str()?)
-        .ok_or(rusqlite::Error::InvalidQuery)
+pub(super) fn appointment_state(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<AppointmentState> {
+    AppointmentState::from_word(row.get_ref(column)?.as_str()?).ok_or(rusqlite::Error::InvalidQuery)
 }

@@ -493,9 +493,9 @@ impl Terminal<'_> {
         {
             return Ok((found, false));
         }
-        let mut elsewhere = self
-            .db
-            .prepare_cached("SELECT 1 FROM booking WHERE day = ?1 AND code = ?2 AND state = 'BOOKED'")?;
+        let mut elsewhere = self.db.prepare_cached(
+            "SELECT 1 FROM booking WHERE day = ?1 AND code = ?2 AND state = 'BOOKED'",
+        )?;
         for day in today {
             if elsewhere.exists(params![day, code])? {
                 return Ok((found, true));

@@ -9,9 +9,7 @@ use domain::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::{
-    ClaimRow, claim_row, claim_word, recorded, slot_state, stored, superseded,
-};
+use super::rows::{ClaimRow, claim_row, claim_word, recorded, slot_state, stored, superseded};
 use crate::ledger::{AppointmentState, ClaimState, SlotCount};
 
 /// Under whose authority something is written.

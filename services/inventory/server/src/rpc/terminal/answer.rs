@@ -9,9 +9,7 @@ use proto::inventory::{Answer, SupplyFigures, SupplyRow as PbSupplyRow};
 use proto::status::Refused;
 
 use super::Kind;
-use crate::ledger::{
-    ClinicAnswer, ClinicSlot, ClinicVerdict, SheetRow, StockRow, SupplyRow,
-};
+use crate::ledger::{ClinicAnswer, ClinicSlot, ClinicVerdict, SheetRow, StockRow, SupplyRow};
 use crate::rpc::answer;
 
 pub(super) fn change(

@@ -3,8 +3,8 @@
 use domain::command::BodyHash;
 use domain::name::{ClinicName, SlotName};
 use domain::{
-    CallingSystem, CampaignId, Refusal, RegionId, RequestId, SlotId, Timestamp,
-    VaccineId, booking_code,
+    CallingSystem, CampaignId, Refusal, RegionId, RequestId, SlotId, Timestamp, VaccineId,
+    booking_code,
 };
 use jiff::civil::{Date, DateTime, Time};
 use prost::Message;
@@ -164,11 +164,8 @@ impl Reader<'_> {
                 let vaccine = self.fields.parse("vaccine", &r.vaccine);
                 let lot = self.lot(&r.lot);
                 let what = dose.zip(vaccine).zip(lot);
-                let what = what.map(|((dose, vaccine), lot)| VisitChange::Give {
-                    dose,
-                    vaccine,
-                    lot,
-                });
+                let what =
+                    what.map(|((dose, vaccine), lot)| VisitChange::Give { dose, vaccine, lot });
                 self.visit(intent, &r.code, what)
             }
             Action::RecordNoShow(mut r) => {
@@ -189,7 +186,13 @@ impl Reader<'_> {
         Ok(parsed)
     }
 
-    fn intent(&mut self, kind: Kind, id: &str, clinic: &str, rest: &impl Message) -> Option<Intent> {
+    fn intent(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        clinic: &str,
+        rest: &impl Message,
+    ) -> Option<Intent> {
         let clinic = self.fields.parse("clinic", clinic);
         self.named(kind, id, clinic, rest)
     }
@@ -245,11 +248,7 @@ impl Reader<'_> {
     }
 
     fn visit(&mut self, intent: Option<Intent>, code: &str, what: Option<VisitChange>) -> Parsed {
-        let canonical = booking_code::parse(code);
-        if canonical.is_none() {
-            let problem = "is no booking code: twelve symbols, the last a check digit; read it again";
-            self.fields.wrong("code", problem);
-        }
+        let canonical = self.fields.booking_code("code", code);
         let (intent, (code, what)) = intent.zip(canonical.zip(what))?;
         let today = self.shared.admission.today(&intent.clinic.region);
         Some(self.change(intent, ClinicChange::Visit { code, what, today }))
