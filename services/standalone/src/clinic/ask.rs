@@ -84,7 +84,11 @@ pub(super) async fn walk_in(
         vaccine,
         lot,
     };
-    let answer = terminal.connect()?.record_walk_in(request).await?.into_inner();
+    let answer = terminal
+        .connect()?
+        .record_walk_in(request)
+        .await?
+        .into_inner();
     Shown::of(request_id, answer.repeated_answer)
         .stock(answer.stock)
         .print(terminal.output)
@@ -105,7 +109,12 @@ pub(super) async fn open(open: Open) -> anyhow::Result<()> {
         capacity: open.capacity,
         validate_only: open.preview,
     };
-    let answer = open.terminal.connect()?.open_slots(request).await?.into_inner();
+    let answer = open
+        .terminal
+        .connect()?
+        .open_slots(request)
+        .await?
+        .into_inner();
     Shown::of(request_id, answer.repeated_answer)
         .stock(answer.stock)
         .slots(answer.slots)
@@ -230,7 +239,11 @@ pub(super) async fn no_show(terminal: Terminal, code: String) -> anyhow::Result<
         request_id: request_id.clone(),
         code,
     };
-    let answer = terminal.connect()?.record_no_show(request).await?.into_inner();
+    let answer = terminal
+        .connect()?
+        .record_no_show(request)
+        .await?
+        .into_inner();
     Shown::of(request_id, answer.repeated_answer)
         .appointment(answer.appointment)
         .print(terminal.output)

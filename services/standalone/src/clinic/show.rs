@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use proto::availability::Slot;
 use proto::booking::appointment::State;
@@ -44,7 +44,9 @@ impl Shown {
                 s.given.to_string(),
             ]
         });
-        let heads = ["VACCINE", "RECEIVED", "WASTED", "WALK-IN", "OPENED", "GIVEN"];
+        let heads = [
+            "VACCINE", "RECEIVED", "WASTED", "WALK-IN", "OPENED", "GIVEN",
+        ];
         let table = table(&heads, &rows.collect::<Vec<_>>());
         let value = |s: &pb::Stock| {
             json!({
@@ -68,7 +70,9 @@ impl Shown {
                 if s.open { "open" } else { "closed" }.to_owned(),
             ]
         });
-        let heads = ["SLOT", "START", "VACCINE", "DOSE", "CAPACITY", "BOOKED", "STATE"];
+        let heads = [
+            "SLOT", "START", "VACCINE", "DOSE", "CAPACITY", "BOOKED", "STATE",
+        ];
         let table = table(&heads, &rows.collect::<Vec<_>>());
         let value = |s: &pb::ClinicSlot| {
             json!({
@@ -129,7 +133,10 @@ fn sheet_table(rows: &[pb::ClinicAppointment]) -> String {
             at(row.start_time.as_ref()),
             row.vaccine.clone(),
             row.dose.to_string(),
-            state(row).trim_start_matches("STATE_").to_lowercase().replace('_', "-"),
+            state(row)
+                .trim_start_matches("STATE_")
+                .to_lowercase()
+                .replace('_', "-"),
         ]
     });
     let heads = ["CODE", "START", "VACCINE", "DOSE", "STATE"];
@@ -160,7 +167,9 @@ pub(super) fn inventory(slots: &[Slot]) -> String {
             if s.closed { "closed" } else { "open" }.to_owned(),
         ]
     });
-    let heads = ["SLOT", "START", "VACCINE", "DOSE", "CAPACITY", "LEFT", "STATE"];
+    let heads = [
+        "SLOT", "START", "VACCINE", "DOSE", "CAPACITY", "LEFT", "STATE",
+    ];
     table(&heads, &rows.collect::<Vec<_>>())
 }
 
@@ -176,7 +185,8 @@ pub(super) fn inventory_json(slots: &[Slot]) -> Value {
 
 /// Columns as wide as their widest cell; numbers are read from the right.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let numeric = |at: usize| !rows.is_empty() && rows.iter().all(|row| row[at].parse::<i64>().is_ok());
+    let numeric =
+        |at: usize| !rows.is_empty() && rows.iter().all(|row| row[at].parse::<i64>().is_ok());
     let columns: Vec<(usize, bool)> = heads
         .iter()
         .enumerate()
@@ -213,16 +223,17 @@ pub(super) fn today() -> Date {
     local(now).map_or(Date::ZERO, |at| at.date())
 }
 
-fn local(at: domain::Timestamp) -> Option<jiff::Zoned> {
+fn local(at: domain::Timestamp) -> Option<DateTime> {
     let at = jiff::Timestamp::from_microsecond(at.as_micros()).ok()?;
-    Some(at.to_zoned(TimeZone::system()))
+    Some(TimeZone::system().to_datetime(at))
 }
 
 /// A start as a person at this machine reads it.
 fn at(time: Option<&prost_types::Timestamp>) -> String {
-    time.and_then(|time| local(from_timestamp(time)))
-        .map(|at| at.strftime("%Y-%m-%d %H:%M").to_string())
-        .unwrap_or_default()
+    let at = time.and_then(|time| local(from_timestamp(time)));
+    at.map_or_else(String::new, |at| {
+        format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute())
+    })
 }
 
 pub(super) fn instant(time: Option<&prost_types::Timestamp>) -> Option<String> {
@@ -231,7 +242,11 @@ pub(super) fn instant(time: Option<&prost_types::Timestamp>) -> Option<String> {
 
 /// The number at the end of a slot's name.
 fn number(name: &str) -> String {
-    name.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("-").to_owned()
+    name.rsplit('/')
+        .next()
+        .filter(|n| !n.is_empty())
+        .unwrap_or("-")
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -26,7 +26,10 @@ fn client(terminal: &Terminal) -> anyhow::Result<ClinicServiceClient<Called>> {
 pub(super) async fn inventory(terminal: Terminal) -> anyhow::Result<()> {
     let clinic = terminal.clinic.to_string();
     let request = QueryInventoryRequest { clinic };
-    let answer = client(&terminal)?.query_inventory(request).await?.into_inner();
+    let answer = client(&terminal)?
+        .query_inventory(request)
+        .await?
+        .into_inner();
     match terminal.output {
         Output::Table => show::write(&show::inventory(&answer.slots)),
         Output::Json => print(&json!({
@@ -98,5 +101,8 @@ fn show(
     }
     let all: Vec<Slot> = slots.values().cloned().collect();
     let table = show::inventory(&all);
-    show::write(&format!("{CLEAR}{table}as of {}\n", as_of.unwrap_or_default()))
+    show::write(&format!(
+        "{CLEAR}{table}as of {}\n",
+        as_of.unwrap_or_default()
+    ))
 }
