@@ -53,22 +53,27 @@ impl Owner {
             traceparent: String::new(),
             action: Some(command::Action::Book(body)),
         };
-        let message = ExecuteRequest {
-            commands: vec![command],
-        };
-        // The stream stays open until the answer is there.
-        let messages = futures::stream::iter([message]).chain(futures::stream::pending());
-        let channel = channel(&self.addr).map_err(|error| Status::internal(error.to_string()))?;
-        let mut answers = InventoryServiceClient::new(channel)
-            .execute(shown(key, messages))
-            .await?
-            .into_inner();
-        let first = answers
-            .message()
-            .await?
-            .and_then(|mut message| message.answers.pop());
-        first.ok_or_else(|| Status::internal("the stream ended without an answer"))
+        ask(&self.addr, key, command).await
     }
+}
+
+/// Sends one command to an inventory as a gateway would.
+pub(crate) async fn ask(addr: &str, key: Option<&str>, command: Command) -> Result<Answer, Status> {
+    let message = ExecuteRequest {
+        commands: vec![command],
+    };
+    // The stream stays open until the answer is there.
+    let messages = futures::stream::iter([message]).chain(futures::stream::pending());
+    let channel = channel(addr).map_err(|error| Status::internal(error.to_string()))?;
+    let mut answers = InventoryServiceClient::new(channel)
+        .execute(shown(key, messages))
+        .await?
+        .into_inner();
+    let first = answers
+        .message()
+        .await?
+        .and_then(|mut message| message.answers.pop());
+    first.ok_or_else(|| Status::internal("the stream ended without an answer"))
 }
 
 fn shown<T>(key: Option<&str>, message: T) -> Request<T> {

@@ -15,4 +15,5 @@ mod replays;
 mod rooms;
 mod signatures;
 mod signing;
+mod terminals;
 mod world;

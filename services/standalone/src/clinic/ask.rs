@@ -115,11 +115,15 @@ pub(super) async fn open(open: Open) -> anyhow::Result<()> {
         .open_slots(request)
         .await?
         .into_inner();
-    Shown::of(request_id, answer.repeated_answer)
+    let shown = Shown::of(request_id, answer.repeated_answer)
         .stock(answer.stock)
-        .slots(answer.slots)
-        .with("preview", json!(open.preview))
-        .print(open.terminal.output)
+        .slots(answer.slots);
+    let shown = if open.preview {
+        shown.with("preview", json!(true))
+    } else {
+        shown
+    };
+    shown.print(open.terminal.output)
 }
 
 fn days(ranges: &[Days]) -> anyhow::Result<Vec<PbDate>> {

@@ -98,8 +98,11 @@ impl Shown {
     }
 
     fn add(mut self, name: &str, value: Value, table: String) -> Self {
+        // Nothing is no table of its own.
+        if value.as_array().is_none_or(|rows| !rows.is_empty()) {
+            self.tables.push(table);
+        }
         self.json.insert(name.to_owned(), value);
-        self.tables.push(table);
         self
     }
 

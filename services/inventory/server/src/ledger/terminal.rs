@@ -212,8 +212,9 @@ pub(super) struct Candidate {
 }
 
 impl ClinicOp {
-    /// The name of the method in the ledger.
-    pub(super) const fn method(&self) -> &'static str {
+    /// The name of the method, in the ledger and in traces.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
         match &self.change {
             ClinicChange::Stock { what, .. } => match what {
                 StockChange::Deliver(_) => "deliver_stock",

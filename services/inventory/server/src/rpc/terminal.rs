@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use domain::{ClinicId, Refusal, RegionId, Timestamp};
 use proto::inventory::{Answer, Command, SupplyFigures};
 use proto::status::Refused;
+use runtime::telemetry::TraceContext;
+use tracing::{Instrument as _, Span};
 
 use super::Shared;
 use super::execute::{Replies, within};
@@ -61,6 +63,7 @@ pub(super) fn take(
     }
     let id = command.call_id;
     let patience = within(command.timeout_ms);
+    let traceparent = command.traceparent.clone();
     let (region, asked) = match parse::parse(shared, command) {
         Ok(parsed) => parsed,
         Err(why) => {
@@ -82,10 +85,31 @@ pub(super) fn take(
         region: region.clone(),
         within: patience,
     };
+    let span = decide_span(&traceparent, asked.op(), &region);
     let shared_too = Arc::clone(shared);
-    let work = async move { run(&shared_too, id, region, ledger, asked).await };
+    let work = async move { run(&shared_too, id, region, ledger, asked).await }.instrument(span);
     side::in_turn(shared, "terminal", replies, turn, work);
     Ok(())
+}
+
+/// The command's part of its trace. Commands without a trace cost nothing.
+fn decide_span(traceparent: &str, op: &'static str, region: &RegionId) -> Span {
+    let Ok(context) = traceparent.parse::<TraceContext>() else {
+        return Span::none();
+    };
+    let span = tracing::info_span!("decide", op, %region);
+    context.adopt(&span);
+    span
+}
+
+impl Asked {
+    fn op(&self) -> &'static str {
+        match self {
+            Self::Change { op, .. } => op.method(),
+            Self::Sheet { .. } => "list_appointments",
+            Self::Supply => "read_supply",
+        }
+    }
 }
 
 fn say(replies: &Replies, answer: Answer) {

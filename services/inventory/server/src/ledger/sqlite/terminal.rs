@@ -2,16 +2,20 @@
 //!
 //! Invariant: a refusal takes back whatever was written before it was found.
 
-use domain::{BookingId, ClinicId, Refusal, ShardId, SlotId, Timestamp, VaccineId};
+mod reads;
+mod visits;
+
+use domain::{Refusal, ShardId, SlotId, Timestamp, VaccineId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::rows::{appointment_state, parsed, stored};
+use super::rows::{parsed, stored};
 use super::writing::Outcome;
-use crate::ledger::terminal::Candidate;
 use crate::ledger::{
-    AppointmentState, ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicSlot,
-    ClinicVerdict, Fault, NewSlot, SheetRow, StockChange, StockRow, SupplyRow, VisitChange,
+    ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicSlot, ClinicVerdict, Fault, NewSlot,
+    StockChange, StockRow,
 };
+
+pub(super) use reads::{day_sheet, supply};
 
 /// A change of a clinic belongs to no owner; its unknown outcome names this shard, which no region has.
 pub(super) const NO_SHARD: ShardId = ShardId(u32::MAX);
@@ -462,91 +466,6 @@ impl Terminal<'_> {
             .collect()
     }
 
-    // === Visits ===
-
-    /// What the code may mean; and whether it has an appointment today at another clinic.
-    fn candidates(&self, code: &str, today: &[i32]) -> rusqlite::Result<(Vec<Candidate>, bool)> {
-        let found: Vec<Candidate> = self
-            .db
-            .prepare_cached(
-                "SELECT b.slot_id, b.booking, b.campaign, b.day, s.vaccine, b.dose,
-                    CASE WHEN b.state = 'BOOKED' THEN coalesce(v.state, b.state) ELSE b.state END
-                 FROM slot s JOIN booking b ON b.slot_id = s.slot_id
-                 LEFT JOIN visit v ON v.slot_id = b.slot_id AND v.booking = b.booking
-                 WHERE s.clinic = ?1 AND b.code = ?2 AND b.state <> 'HELD' ORDER BY b.day, b.dose, b.slot_id",
-            )?
-            .query_map(params![self.clinic, code], |row| {
-                Ok(Candidate {
-                    slot: SlotId(row.get(0)?),
-                    booking: BookingId::from_bytes(row.get(1)?),
-                    campaign: parsed(row, 2)?,
-                    day: row.get(3)?,
-                    vaccine: parsed(row, 4)?,
-                    dose: row.get(5)?,
-                    state: appointment_state(row, 6)?,
-                })
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        if found
-            .iter()
-            .any(|one| one.state != AppointmentState::Cancelled)
-        {
-            return Ok((found, false));
-        }
-        let mut elsewhere = self.db.prepare_cached(
-            "SELECT 1 FROM booking WHERE day = ?1 AND code = ?2 AND state = 'BOOKED'",
-        )?;
-        for day in today {
-            if elsewhere.exists(params![day, code])? {
-                return Ok((found, true));
-            }
-        }
-        Ok((found, false))
-    }
-
-    fn visit(
-        &self,
-        what: &VisitChange,
-        meant: &Candidate,
-        code: &str,
-    ) -> rusqlite::Result<ClinicAnswer> {
-        self.db
-            .prepare_cached(
-                "INSERT INTO visit (slot_id, booking, state, lot, at) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (slot_id, booking) DO UPDATE SET state = excluded.state, lot = excluded.lot,
-                    at = excluded.at",
-            )?
-            .execute(params![
-                meant.slot.0,
-                meant.booking.as_bytes(),
-                what.after().word(),
-                what.lot(),
-                self.at.as_micros(),
-            ])?;
-        let mut stock = Vec::new();
-        if let VisitChange::Give { .. } = what {
-            self.db
-                .prepare_cached(
-                    "UPDATE stock SET given = given + 1 WHERE clinic = ?1 AND vaccine = ?2",
-                )?
-                .execute(params![self.clinic, meant.vaccine.as_str()])?;
-            stock.push(self.stock_row(&meant.vaccine)?);
-        }
-        let slot = self.own(meant.slot)?;
-        Ok(ClinicAnswer {
-            stock,
-            slots: Vec::new(),
-            appointment: slot.map(|slot| SheetRow {
-                code: code.to_owned(),
-                starts_at: slot.starts_at,
-                vaccine: slot.vaccine,
-                dose: slot.dose,
-                state: what.after(),
-            }),
-            short: 0,
-        })
-    }
-
     fn events(&self, kind: &str, slots: &[SlotId]) -> rusqlite::Result<()> {
         for slot in slots {
             self.db
@@ -587,61 +506,4 @@ fn read_stock(row: &Row<'_>, from: usize) -> rusqlite::Result<StockRow> {
         given: row.get(from + 5)?,
         walk_in_given: row.get(from + 6)?,
     })
-}
-
-pub(super) fn day_sheet(
-    db: &Connection,
-    clinic: &ClinicId,
-    day: i32,
-    after: Option<&(Timestamp, String)>,
-    limit: u32,
-) -> rusqlite::Result<Vec<SheetRow>> {
-    let (at, code) = after.map_or((i64::MIN, ""), |(at, code)| (at.as_micros(), code));
-    db.prepare_cached(
-        "SELECT b.code, s.starts_at, s.vaccine, b.dose, coalesce(v.state, b.state)
-         FROM slot s JOIN booking b ON b.slot_id = s.slot_id
-         LEFT JOIN visit v ON v.slot_id = b.slot_id AND v.booking = b.booking
-         WHERE s.clinic = ?1 AND s.day = ?2 AND b.state = 'BOOKED' AND (s.starts_at, b.code) > (?3, ?4)
-         ORDER BY s.starts_at, b.code LIMIT ?5",
-    )?
-    .query_map(params![clinic.as_str(), day, at, code, limit], |row| {
-        Ok(SheetRow {
-            code: row.get(0)?,
-            starts_at: Timestamp::from_micros(row.get(1)?),
-            vaccine: parsed(row, 2)?,
-            dose: row.get(3)?,
-            state: appointment_state(row, 4)?,
-        })
-    })?
-    .collect()
-}
-
-pub(super) fn supply(db: &Connection, now: Timestamp) -> rusqlite::Result<Vec<SupplyRow>> {
-    db.prepare_cached(
-        "SELECT t.clinic, c.district, t.vaccine, t.received, t.wasted, t.walk_in, coalesce(s.opened, 0), t.given,
-            t.walk_in_given, coalesce(h.held, 0), coalesce(s.taken, 0) - coalesce(h.held, 0), coalesce(s.places_left, 0)
-         FROM stock t JOIN clinic c ON c.clinic = t.clinic
-         LEFT JOIN (
-            SELECT clinic, vaccine, sum(booked) AS taken, sum(CASE WHEN open THEN capacity ELSE booked END) AS opened,
-                sum(CASE WHEN open AND starts_at > ?1 THEN capacity - booked ELSE 0 END) AS places_left
-            FROM slot GROUP BY clinic, vaccine
-         ) s ON s.clinic = t.clinic AND s.vaccine = t.vaccine
-         LEFT JOIN (
-            SELECT s.clinic, s.vaccine, count(*) AS held
-            FROM claim k JOIN slot s ON s.slot_id IN (k.first_slot, k.second_slot)
-            WHERE k.hold_shard IS NOT NULL GROUP BY s.clinic, s.vaccine
-         ) h ON h.clinic = t.clinic AND h.vaccine = t.vaccine
-         ORDER BY t.clinic, t.vaccine",
-    )?
-    .query_map([now.as_micros()], |row| {
-        Ok(SupplyRow {
-            clinic: parsed(row, 0)?,
-            district: row.get(1)?,
-            stock: read_stock(row, 2)?,
-            held: row.get(9)?,
-            booked: row.get(10)?,
-            left: row.get(11)?,
-        })
-    })?
-    .collect()
 }
