@@ -105,9 +105,6 @@ pub enum Fault {
     /// The shared secret cannot travel in a header.
     #[error("the internal key cannot be used")]
     InternalKey(#[source] NotAHeader),
-    /// Our own name is none.
-    #[error("the gateway's own name cannot be used")]
-    Name(#[source] domain::ids::Malformed),
     /// Reflection cannot be offered.
     #[error("the API's descriptors cannot be served")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -125,17 +122,21 @@ impl From<&Boot> for Host {
     }
 }
 
-/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
-pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
-    let ready = host.readiness.register("gateway");
+/// How inventories and identity are called.
+fn connector(services: Option<ClientTls>, key: &Secret) -> Result<Connector, Fault> {
     let settings = ClientSettings {
         connect_timeout: CONNECT_WITHIN,
         keep_alive_every: KEEP_ALIVE_EVERY,
         keep_alive_within: KEEP_ALIVE_WITHIN,
         ..ClientSettings::default()
     };
-    let connector = Connector::new(parts.services, settings, &parts.internal_key)
-        .map_err(Fault::InternalKey)?;
+    Connector::new(services, settings, key).map_err(Fault::InternalKey)
+}
+
+/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
+pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
+    let ready = host.readiness.register("gateway");
+    let connector = connector(parts.services, &parts.internal_key)?;
     let Shedding {
         commands,
         permits,
@@ -173,7 +174,6 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         parts.regions.iter().cloned(),
         router.clone(),
         page_key.clone(),
-        "gateway".parse().map_err(Fault::Name)?,
     );
     let answers = Answers::new(
         availability.clone(),

@@ -220,6 +220,14 @@ impl Shared {
     }
 }
 
+/// To what no test asks.
+fn unasked() -> answer::Outcome {
+    answer::Outcome::Refused(Refused {
+        reason: "NOT_IMPLEMENTED".to_owned(),
+        ..Refused::default()
+    })
+}
+
 /// A yes to a command; bookings and holds are named after the request, so that answers can be told apart.
 pub(crate) fn agreed(command: &Command) -> answer::Outcome {
     use command::Action;
@@ -289,10 +297,7 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::ResizeSlot(_)
         | Action::CloseSlots(_)
         | Action::RecordDoseGiven(_)
-        | Action::RecordNoShow(_) => answer::Outcome::Refused(Refused {
-            reason: "NOT_IMPLEMENTED".to_owned(),
-            ..Refused::default()
-        }),
+        | Action::RecordNoShow(_) => unasked(),
     }
 }
 

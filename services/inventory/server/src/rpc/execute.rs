@@ -85,8 +85,8 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
         let id = command.call_id;
         let one = if at < COMMANDS_MAX {
             match terminal::take(shared, command, replies) {
-                Ok(()) => continue,
-                Err(command) => command::parse(command),
+                None => continue,
+                Some(command) => command::parse(command),
             }
         } else {
             Err((id, Refusal::Overloaded.into()))

@@ -52,14 +52,10 @@ enum Kind {
     RecordNoShow,
 }
 
-/// Takes a clinic's command; gives back any other.
-pub(super) fn take(
-    shared: &Arc<Shared>,
-    command: Command,
-    replies: &Replies,
-) -> Result<(), Command> {
+/// Takes a clinic's command; gives any other back.
+pub(super) fn take(shared: &Arc<Shared>, command: Command, replies: &Replies) -> Option<Command> {
     if !command.action.as_ref().is_some_and(parse::is_terminals) {
-        return Err(command);
+        return Some(command);
     }
     let id = command.call_id;
     let patience = within(command.timeout_ms);
@@ -68,7 +64,7 @@ pub(super) fn take(
         Ok(parsed) => parsed,
         Err(why) => {
             say(replies, super::answer::refused(id, why, None));
-            return Ok(());
+            return None;
         }
     };
     let Some(ledger) = shared
@@ -78,7 +74,7 @@ pub(super) fn take(
     else {
         let why = Refused::from(Refusal::NotOwner);
         say(replies, super::answer::refused(id, why, None));
-        return Ok(());
+        return None;
     };
     let turn = Turn {
         id,
@@ -89,7 +85,7 @@ pub(super) fn take(
     let shared_too = Arc::clone(shared);
     let work = async move { run(&shared_too, id, region, ledger, asked).await }.instrument(span);
     side::in_turn(shared, "terminal", replies, turn, work);
-    Ok(())
+    None
 }
 
 /// The command's part of its trace. Commands without a trace cost nothing.
