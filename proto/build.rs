@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "ListClinicsResponse",
         "ListSlotsResponse",
         "WatchAvailabilityResponse",
+        "GetSupplyResponse",
     ];
     encoded_server(&out, &descriptors, "availability", &lists)?;
     let rooms = ["GetRoomResponse", "WatchRoomResponse"];

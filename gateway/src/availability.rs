@@ -4,13 +4,14 @@
 //! it has.
 
 mod answers;
-mod dates;
 mod feed;
 mod filter;
+mod inventory;
 mod page;
 mod region;
 mod shards;
 mod snapshot;
+mod supply;
 mod watchers;
 
 use std::collections::HashMap;
@@ -20,8 +21,10 @@ use domain::RegionId;
 
 pub(crate) use answers::{Answers, WatchStream};
 pub(crate) use feed::Follow;
+pub(crate) use inventory::InventoryStream;
 pub(crate) use page::PageKey;
 pub(crate) use region::{Region, publish};
+pub(crate) use supply::Supply;
 
 /// The regions. Cheap to clone.
 #[derive(Clone)]

@@ -8,7 +8,8 @@ mod jwt;
 mod layer;
 mod roles;
 
-use domain::CallingSystem;
+use domain::name::ClinicName;
+use domain::{CallingSystem, Refusal};
 
 pub use identify::Callers;
 pub use jwt::{JwtCallers, JwtFault};
@@ -41,6 +42,16 @@ pub struct Caller {
     pub system: CallingSystem,
     /// What it may do.
     pub role: Role,
+}
+
+impl Caller {
+    /// Whether this caller may see the clinic's own data: a clinic its own only, who oversees clinics all of them.
+    pub(crate) fn may_see(&self, clinic: &ClinicName) -> Result<(), Refusal> {
+        if self.role == Role::Clinic && !clinic.is_served_by(&self.system) {
+            return Err(Refusal::ClinicForeign);
+        }
+        Ok(())
+    }
 }
 
 impl Role {

@@ -10,6 +10,7 @@ mod get_draw;
 mod get_inclusion_proof;
 mod get_place;
 mod get_room;
+mod get_supply;
 mod hold_slots;
 mod issue_permit;
 mod list_clinics;
@@ -20,7 +21,9 @@ mod move_booking;
 mod query_inventory;
 mod release_hold;
 mod target;
+mod terminal;
 mod watch_availability;
+mod watch_inventory;
 mod watch_room;
 
 use std::pin::Pin;
@@ -28,12 +31,14 @@ use std::time::Duration;
 
 use domain::Refusal;
 use futures::Stream;
-use proto::availability::{ListClinicsRequest, ListSlotsRequest, WatchAvailabilityRequest};
+use proto::availability::{
+    GetSupplyRequest, ListClinicsRequest, ListSlotsRequest, WatchAvailabilityRequest,
+};
 use proto::availability_encoded::availability_service_server::AvailabilityService;
 use proto::booking as pb;
 use proto::booking::booking_service_server::BookingService;
+use proto::clinic as clinics;
 use proto::clinic::clinic_service_server::ClinicService;
-use proto::clinic::{QueryInventoryRequest, QueryInventoryResponse};
 use proto::encoded::Encoded;
 use proto::identity::identity_service_server::IdentityService;
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
@@ -50,7 +55,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-use crate::availability::{Answers, WatchStream};
+use crate::availability::{Answers, InventoryStream, Supply, WatchStream};
 use crate::callers::Caller;
 use crate::metrics::Refusals;
 use crate::permits::Permits;
@@ -75,6 +80,7 @@ pub(crate) struct Services {
     pub(crate) router: Router,
     pub(crate) permits: Permits,
     pub(crate) answers: Answers,
+    pub(crate) supply: Supply,
     pub(crate) rooms: Rooms,
     pub(crate) streams: Streams,
     pub(crate) refusals: Refusals,
@@ -283,14 +289,135 @@ impl AvailabilityService for Services {
     ) -> Result<Response<WatchStream>, Status> {
         watch_availability::handle(self, request.get_ref())
     }
+
+    async fn get_supply(
+        &self,
+        request: Request<GetSupplyRequest>,
+    ) -> Result<Response<Encoded>, Status> {
+        get_supply::handle(self, request).await
+    }
 }
 
 #[tonic::async_trait]
 impl ClinicService for Services {
     async fn query_inventory(
         &self,
-        request: Request<QueryInventoryRequest>,
-    ) -> Result<Response<QueryInventoryResponse>, Status> {
-        query_inventory::handle(self, request.get_ref())
+        request: Request<clinics::QueryInventoryRequest>,
+    ) -> Result<Response<clinics::QueryInventoryResponse>, Status> {
+        query_inventory::handle(self, &request)
+    }
+
+    type WatchInventoryStream = InventoryStream;
+
+    async fn watch_inventory(
+        &self,
+        request: Request<clinics::WatchInventoryRequest>,
+    ) -> Result<Response<InventoryStream>, Status> {
+        watch_inventory::handle(self, &request)
+    }
+
+    async fn list_appointments(
+        &self,
+        request: Request<clinics::ListAppointmentsRequest>,
+    ) -> Result<Response<clinics::ListAppointmentsResponse>, Status> {
+        terminal::list_appointments(self, request).await
+    }
+
+    async fn deliver_stock(
+        &self,
+        request: Request<clinics::DeliverStockRequest>,
+    ) -> Result<Response<clinics::DeliverStockResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, None)
+        })
+        .await
+    }
+
+    async fn record_wastage(
+        &self,
+        request: Request<clinics::RecordWastageRequest>,
+    ) -> Result<Response<clinics::RecordWastageResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, None)
+        })
+        .await
+    }
+
+    async fn set_walk_ins(
+        &self,
+        request: Request<clinics::SetWalkInsRequest>,
+    ) -> Result<Response<clinics::SetWalkInsResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, None)
+        })
+        .await
+    }
+
+    async fn record_walk_in(
+        &self,
+        request: Request<clinics::RecordWalkInRequest>,
+    ) -> Result<Response<clinics::RecordWalkInResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, None)
+        })
+        .await
+    }
+
+    async fn open_slots(
+        &self,
+        request: Request<clinics::OpenSlotsRequest>,
+    ) -> Result<Response<clinics::OpenSlotsResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, None)
+        })
+        .await
+    }
+
+    async fn resize_slot(
+        &self,
+        request: Request<clinics::ResizeSlotRequest>,
+    ) -> Result<Response<clinics::ResizeSlotResponse>, Status> {
+        self.terminal(request, |r| terminal::slot(&r.slot, &r.request_id))
+            .await
+    }
+
+    async fn close_slots(
+        &self,
+        request: Request<clinics::CloseSlotsRequest>,
+    ) -> Result<Response<clinics::CloseSlotsResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, None)
+        })
+        .await
+    }
+
+    async fn check_in(
+        &self,
+        request: Request<clinics::CheckInRequest>,
+    ) -> Result<Response<clinics::CheckInResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, Some(&r.code))
+        })
+        .await
+    }
+
+    async fn record_dose_given(
+        &self,
+        request: Request<clinics::RecordDoseGivenRequest>,
+    ) -> Result<Response<clinics::RecordDoseGivenResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, Some(&r.code))
+        })
+        .await
+    }
+
+    async fn record_no_show(
+        &self,
+        request: Request<clinics::RecordNoShowRequest>,
+    ) -> Result<Response<clinics::RecordNoShowResponse>, Status> {
+        self.terminal(request, |r| {
+            terminal::clinic(&r.clinic, &r.request_id, Some(&r.code))
+        })
+        .await
     }
 }

@@ -21,7 +21,7 @@ use runtime::{Clock, Drain, OnExit, Readiness, Tasks};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::Layer as _;
 
-use crate::availability::{Answers, Availability, Follow, PageKey, publish};
+use crate::availability::{Answers, Availability, Follow, PageKey, Supply, publish};
 use crate::callers::{Callers, CallersLayer, JwtCallers};
 use crate::config::{CallerSettings, Config, Settings, Shedding};
 use crate::metrics::GatewayMetrics;
@@ -122,22 +122,27 @@ impl From<&Boot> for Host {
     }
 }
 
-/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
-pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
-    let ready = host.readiness.register("gateway");
+/// How inventories and identity are called.
+fn connector(services: Option<ClientTls>, key: &Secret) -> Result<Connector, Fault> {
     let settings = ClientSettings {
         connect_timeout: CONNECT_WITHIN,
         keep_alive_every: KEEP_ALIVE_EVERY,
         keep_alive_within: KEEP_ALIVE_WITHIN,
         ..ClientSettings::default()
     };
-    let connector = Connector::new(parts.services, settings, &parts.internal_key)
-        .map_err(Fault::InternalKey)?;
-    let gates = Gates::new(
-        parts.shedding.commands,
-        parts.shedding.permits,
-        parts.shedding.reads,
-    );
+    Connector::new(services, settings, key).map_err(Fault::InternalKey)
+}
+
+/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
+pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
+    let ready = host.readiness.register("gateway");
+    let connector = connector(parts.services, &parts.internal_key)?;
+    let Shedding {
+        commands,
+        permits,
+        reads,
+    } = parts.shedding;
+    let gates = Gates::new(commands, permits, reads);
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
     let stop = CancellationToken::new();
@@ -154,13 +159,8 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         parts.verify_places,
         host.clock.clone(),
     );
-    let metrics = GatewayMetrics::register(
-        &host.registry,
-        &gates,
-        &availability,
-        &rooms,
-        &host.clock,
-    );
+    let metrics =
+        GatewayMetrics::register(&host.registry, &gates, &availability, &rooms, &host.clock);
     let permits = Permits::new(connector.clone(), gates.clone(), metrics.clone());
     let router = Router::new(
         routes.clone(),
@@ -170,9 +170,15 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         gates.clone(),
         metrics.clone(),
     );
+    let page_key = PageKey::new(parts.page_key.expose());
+    let supply = Supply::new(
+        parts.regions.iter().cloned(),
+        router.clone(),
+        page_key.clone(),
+    );
     let answers = Answers::new(
         availability.clone(),
-        PageKey::new(parts.page_key.expose()),
+        page_key,
         parts.watchers_max,
         host.drain.clone(),
     );
@@ -181,6 +187,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
             router,
             permits: permits.clone(),
             answers,
+            supply,
             rooms: rooms.clone(),
             streams: Streams::new(parts.watchers_max, host.drain.clone()),
             refusals: metrics.refusals,

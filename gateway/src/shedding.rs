@@ -60,7 +60,18 @@ impl Class {
             | Method::Book
             | Method::MoveBooking
             | Method::CancelBooking
-            | Method::GetBooking => Self::Commands,
+            | Method::GetBooking
+            | Method::DeliverStock
+            | Method::RecordWastage
+            | Method::SetWalkIns
+            | Method::RecordWalkIn
+            | Method::OpenSlots
+            | Method::ResizeSlot
+            | Method::CloseSlots
+            | Method::ListAppointments
+            | Method::CheckIn
+            | Method::RecordDoseGiven
+            | Method::RecordNoShow => Self::Commands,
             Method::IssuePermit => Self::Permits,
             Method::GetRoom
             | Method::GetPlace
@@ -72,7 +83,9 @@ impl Class {
             | Method::ListClinics
             | Method::ListSlots
             | Method::WatchAvailability
-            | Method::QueryInventory => Self::Reads,
+            | Method::QueryInventory
+            | Method::WatchInventory
+            | Method::GetSupply => Self::Reads,
         }
     }
 

@@ -1,7 +1,10 @@
 //! Between protobuf and the domain: parsing collects every wrong field, encoding cannot fail.
 
 use domain::time::Timestamp;
+use jiff::civil;
 use prost_types::Timestamp as PbTimestamp;
+
+use crate::common::Date;
 
 /// A protobuf timestamp of a domain one.
 #[must_use]
@@ -21,6 +24,21 @@ pub fn from_timestamp(at: &PbTimestamp) -> Timestamp {
             .saturating_mul(1_000_000)
             .saturating_add(i64::from(at.nanos / 1_000)),
     )
+}
+
+/// Days since 1970-01-01; `None` for a day that no calendar has.
+#[must_use]
+pub fn day_number(day: &Date) -> Option<i32> {
+    let date = civil_date(day)?;
+    Some(date.since(civil::date(1970, 1, 1)).ok()?.get_days())
+}
+
+/// The day in the calendar; `None` for a day that it does not have. Years 1 to 9999.
+#[must_use]
+pub fn civil_date(day: &Date) -> Option<civil::Date> {
+    let year = i16::try_from(day.year).ok().filter(|year| *year >= 1)?;
+    let month = i8::try_from(day.month).ok()?;
+    civil::Date::new(year, month, i8::try_from(day.day).ok()?).ok()
 }
 
 /// Collects what is wrong with a request, so that all of it is told at once.
@@ -63,6 +81,17 @@ impl Fields {
         }
     }
 
+    /// Parses a booking code as a person may have typed it; its check digit must fit.
+    pub fn booking_code(&mut self, field: &str, typed: &str) -> Option<String> {
+        let code = domain::booking_code::parse(typed);
+        if code.is_none() {
+            let problem =
+                "is no booking code: twelve symbols, the last a check digit; read it again";
+            self.wrong(field, problem);
+        }
+        code
+    }
+
     /// The value, or everything that was wrong. `value` is `None` only when something was noted.
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, crate::status::Refused> {
         match value {
@@ -73,6 +102,29 @@ impl Fields {
                 }
                 Err(crate::status::Refused::invalid(self.violations))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_from_1970_and_impossible_ones_are_none() {
+        let of = |year, month, day| day_number(&Date { year, month, day });
+        assert_eq!(of(1970, 1, 1), Some(0));
+        assert_eq!(of(1969, 12, 31), Some(-1));
+        assert_eq!(of(2021, 8, 26), Some(18_865));
+        for (year, month, day) in [
+            (2021, 2, 29),
+            (2021, 13, 1),
+            (2021, 0, 1),
+            (0, 1, 1),
+            (10_000, 1, 1),
+            (2021, 1, 300),
+        ] {
+            assert_eq!(of(year, month, day), None, "{year}-{month}-{day}");
         }
     }
 }

@@ -19,4 +19,5 @@ mod rotation;
 mod signatures;
 mod signing;
 mod straight;
+mod terminals;
 mod world;

@@ -109,9 +109,19 @@ impl World {
 
     /// Applies a campaign in both regions that gives one vaccine. Its room stays closed.
     pub(crate) async fn campaign(&self, name: &str, vaccine: &str) -> anyhow::Result<()> {
+        self.campaign_in(name, vaccine, "Asia/Seoul").await
+    }
+
+    /// The same with another calendar.
+    pub(crate) async fn campaign_in(
+        &self,
+        name: &str,
+        vaccine: &str,
+        time_zone: &str,
+    ) -> anyhow::Result<()> {
         let document = json!({
             "campaign": name,
-            "time_zone": "Asia/Seoul",
+            "time_zone": time_zone,
             "regions": REGIONS,
             "cohorts": [{
                 "cohort": COHORT, "born_from": BORN_FROM, "born_to": BORN_TO,

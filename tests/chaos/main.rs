@@ -7,3 +7,4 @@ mod frozen;
 mod killed;
 mod load;
 mod rush;
+mod watched;

@@ -1,8 +1,10 @@
 """A client in another language books, moves and cancels by the README's text alone, and is told why when it may not."""
 
 import copy
+import datetime
 import functools
 import json
+import time
 import unittest
 import uuid
 
@@ -10,6 +12,7 @@ from grpc import StatusCode
 
 from served import Refused, Server, asked, booking, readme_block
 
+SEOUL = datetime.timezone(datetime.timedelta(hours=9))
 STATE_BOOKED = booking.Appointment.STATE_BOOKED
 STATE_CANCELLED = booking.Appointment.STATE_CANCELLED
 
@@ -265,6 +268,33 @@ class Readme(unittest.TestCase):
         self.assertRegex(printed, r"regions/seoul/bookings/[0-9a-f-]{36}")
         self.assertIn("repeated: True", printed)
         self.assertIn("refused: CLAIM_VERSION_STALE", printed)
+
+    def test_a_clinics_week_works_as_printed(self):
+        self.shell(self.before)
+        self.server.await_slots("seoul", 2)
+        # The booking of the other section is made and given up before.
+        own = self.after
+        await_time_left_today()
+        shown = readme_block("In the terminal of that clinic:", "console").replace("\\\n", "").splitlines()
+        commands = [line.removeprefix("$ ") for line in shown if line.startswith("$ ")]
+        printed = self.shell(own + commands)
+        for line in ("mrna-1273        60       0        0      10      0",
+                     "mrna-1273        60       0        2      40      0",
+                     "mrna-1273        60      30        2      28      2",
+                     "mrna-1273        60      30        2      28     0       1      2    27"):
+            self.assertIn(line, printed)
+        self.assertRegex(printed, r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4} .* booked\n")
+        for state in ("checked-in", "given", "closed", "short: 0"):
+            self.assertIn(state, printed)
+
+
+def await_time_left_today():
+    """A slot of today must be to come: in the last minutes of the day, waits for the next one."""
+    deadline = time.monotonic() + 600
+    while datetime.datetime.now(SEOUL).strftime("%H:%M") >= "23:55":
+        if time.monotonic() > deadline:
+            raise AssertionError("the day does not end")
+        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ use tonic::Status;
 
 use super::Availability;
 use super::filter::{ClinicFilter, SlotFilter};
-use super::page::PageKey;
+use super::inventory::{self, InventoryStream};
+use super::page::{Listing, PageKey};
 use super::region::Region;
 use super::shards::{Clinic, Slot};
 use super::snapshot::View;
@@ -147,6 +148,42 @@ impl Answers {
         Ok(stream::unfold(Some(watch), Watch::next).boxed())
     }
 
+    /// A clinic's slots, then what changes.
+    pub(crate) fn watch_inventory(
+        &self,
+        name: &ClinicName,
+        cursor: &str,
+    ) -> Result<InventoryStream, Refused> {
+        let (region, view) = self.view(name.region.as_str())?;
+        if view.clinic(&name.clinic).is_none() {
+            return Err(Refusal::ClinicUnknown.into());
+        }
+        let seat = Arc::clone(&self.watchers)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Overloaded)?;
+        let pace = (self.drain.clone(), self.sign_of_life_every);
+        inventory::watch(region, &name.clinic, cursor, pace, seat)
+    }
+
+    /// What a page token of ours says of the listing; empty for none.
+    pub(crate) fn open_page(&self, listing: &[String], page: &str) -> Result<String, Refused> {
+        if page.is_empty() {
+            return Ok(String::new());
+        }
+        let opened = self.key.open(&of_parts(listing), page);
+        opened
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Refusal::PageTokenInvalid.into())
+    }
+
+    /// A page token that says where the listing goes on; empty at its end.
+    pub(crate) fn seal_page(&self, listing: &[String], offset: &str) -> String {
+        if offset.is_empty() {
+            return String::new();
+        }
+        self.key.seal(&of_parts(listing), offset.as_bytes())
+    }
+
     fn view(&self, region: &str) -> Result<(&Arc<Region>, Arc<View>), Refused> {
         let region = self
             .availability
@@ -156,6 +193,12 @@ impl Answers {
         let view = region.view().ok_or(Refusal::Unavailable)?;
         Ok((region, view))
     }
+}
+
+fn of_parts(parts: &[String]) -> Listing {
+    parts.iter().fold(Listing::default(), |listing, part| {
+        listing.with(part.as_bytes())
+    })
 }
 
 /// One caller's watch.
@@ -252,6 +295,7 @@ pub(super) fn slot_of(region: &RegionId, clinic: &ClinicId, slot: &Slot) -> PbSl
         dose: slot.dose,
         capacity: slot.capacity,
         left: slot.left,
+        closed: slot.closed,
     }
 }
 

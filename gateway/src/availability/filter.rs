@@ -6,10 +6,9 @@ use domain::name::ClinicName;
 use domain::{ClinicId, Refusal, RegionId, SlotId, Timestamp, VaccineId};
 use proto::availability::{ListClinicsRequest, ListSlotsRequest};
 use proto::common::Date;
-use proto::convert::Fields;
+use proto::convert::{Fields, day_number};
 use proto::status::Refused;
 
-use super::dates::day_number;
 use super::page::{Listing, PageKey};
 use super::shards::{Clinic, Slot};
 use super::snapshot::View;
@@ -244,7 +243,7 @@ fn slot_listing(request: &ListSlotsRequest, from: Option<i32>, to: Option<i32>) 
         .with(&[u8::from(request.include_full)])
 }
 
-fn page_size(fields: &mut Fields, asked: i32) -> Option<usize> {
+pub(super) fn page_size(fields: &mut Fields, asked: i32) -> Option<usize> {
     match usize::try_from(asked) {
         Ok(0) => Some(PAGE_SIZE),
         Ok(size) => Some(size.min(PAGE_SIZE_MAX)),
@@ -255,7 +254,7 @@ fn page_size(fields: &mut Fields, asked: i32) -> Option<usize> {
     }
 }
 
-fn district(fields: &mut Fields, district: &str) -> Option<String> {
+pub(super) fn district(fields: &mut Fields, district: &str) -> Option<String> {
     if district.len() > DISTRICT_LENGTH_MAX {
         fields.wrong("district", "must be at most 128 bytes long");
     }

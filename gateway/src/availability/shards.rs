@@ -32,6 +32,7 @@ pub(super) struct Slot {
     pub(super) capacity: u32,
     /// 0 when full or closed.
     pub(super) left: u32,
+    pub(super) closed: bool,
 }
 
 /// All shards of a region, as last heard.
@@ -272,6 +273,7 @@ impl Shards {
             dose: info.dose,
             capacity: info.capacity,
             left: if info.open { info.left } else { 0 },
+            closed: !info.open,
         }
     }
 }

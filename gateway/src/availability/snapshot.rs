@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use domain::{ClinicId, ShardId, Timestamp};
+use domain::{ClinicId, ShardId, SlotId, Timestamp};
 use proto::availability::{ListClinicsRequest, ListSlotsRequest};
 use proto::encoded::Encoded;
 
@@ -36,6 +36,12 @@ pub(super) struct View {
 pub(super) struct ClinicView {
     pub(super) clinic: Arc<Clinic>,
     pub(super) slots: Vec<Slot>,
+    /// For each slot the change that it is as it is since.
+    pub(super) since: Vec<u64>,
+    /// The last change of any slot.
+    pub(super) newest: u64,
+    /// The last change that took slots away: who saw only older ones cannot be told by new values.
+    pub(super) removed: u64,
 }
 
 /// Answers by the whole request, so that finding one takes no parsing.
@@ -63,10 +69,9 @@ impl View {
             if let Some(held) = shards.clinic(id) {
                 let mut slots: Vec<_> = held.slots.values().cloned().collect();
                 slots.sort_unstable_by_key(|slot| (slot.starts_at, slot.id));
-                clinics.push(Arc::new(ClinicView {
-                    clinic: Arc::clone(&held.clinic),
-                    slots,
-                }));
+                let clinic = Arc::clone(&held.clinic);
+                let before = self.clinic(id);
+                clinics.push(Arc::new(ClinicView::after(before, clinic, slots, sequence)));
             }
         }
         clinics.sort_by(|a, b| a.clinic.id.cmp(&b.clinic.id));
@@ -86,6 +91,37 @@ impl View {
             .binary_search_by(|view| view.clinic.id.cmp(id))
             .ok()?;
         Some(&self.clinics[at])
+    }
+}
+
+impl ClinicView {
+    /// The clinic as it is now, told at `sequence`; slots that are as they were keep their number.
+    fn after(before: Option<&Self>, clinic: Arc<Clinic>, slots: Vec<Slot>, sequence: u64) -> Self {
+        let known: HashMap<SlotId, (&Slot, u64)> = before
+            .into_iter()
+            .flat_map(|view| view.slots.iter().zip(&view.since))
+            .map(|(slot, since)| (slot.id, (slot, *since)))
+            .collect();
+        let since: Vec<u64> = slots
+            .iter()
+            .map(|slot| match known.get(&slot.id) {
+                Some((was, since)) if *was == slot => *since,
+                _ => sequence,
+            })
+            .collect();
+        let kept = slots.iter().filter(|slot| known.contains_key(&slot.id));
+        let removed = if kept.count() < known.len() {
+            sequence
+        } else {
+            before.map_or(0, |view| view.removed)
+        };
+        Self {
+            clinic,
+            slots,
+            newest: since.iter().copied().max().unwrap_or(0).max(removed),
+            since,
+            removed,
+        }
     }
 }
 

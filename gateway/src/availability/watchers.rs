@@ -101,23 +101,39 @@ impl Ring {
     pub(super) fn message(&self, slots: Vec<PbSlot>, at: u64, as_of: Timestamp) -> Encoded {
         Encoded::of(&WatchAvailabilityResponse {
             slots,
-            cursor: format!("{:016x}{at:016x}", self.origin),
+            cursor: self.cursor(at),
             snapshot_complete: true,
             as_of: Some(timestamp(as_of)),
         })
     }
 
+    /// The cursor of number `at`.
+    pub(super) fn cursor(&self, at: u64) -> String {
+        format!("{:016x}{at:016x}", self.origin)
+    }
+
     /// The number in a cursor of this ring that can still be resumed from.
     pub(super) fn resume(&self, cursor: &str) -> Result<u64, Expired> {
+        let at = self.position(cursor)?;
+        self.after(at).map(|_| at)
+    }
+
+    /// The number in a cursor of this ring, kept or not.
+    pub(super) fn position(&self, cursor: &str) -> Result<u64, Expired> {
         if cursor.len() != 32 || !cursor.is_ascii() {
             return Err(Expired);
         }
         let origin = u64::from_str_radix(&cursor[..16], 16).map_err(|_| Expired)?;
         let at = u64::from_str_radix(&cursor[16..], 16).map_err(|_| Expired)?;
-        if origin != self.origin {
+        let newest = self
+            .changes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .newest;
+        if origin != self.origin || at > newest {
             return Err(Expired);
         }
-        self.after(at).map(|_| at)
+        Ok(at)
     }
 }
 

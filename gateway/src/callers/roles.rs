@@ -17,6 +17,8 @@ const fn allowed(method: Method) -> &'static [Role] {
     const FOR_PEOPLE: &[Role] = &[Role::Mobile, Role::Clinic];
     /// Public figures.
     const EVERYBODY: &[Role] = &[Role::Mobile, Role::Clinic, Role::Operator, Role::Auditor];
+    /// A clinic itself; which clinic is looked at where its name is read.
+    const TERMINALS: &[Role] = &[Role::Clinic];
     /// A clinic's own view and those who oversee it.
     const STAFF: &[Role] = &[Role::Clinic, Role::Operator, Role::Auditor];
     match method {
@@ -33,8 +35,21 @@ const fn allowed(method: Method) -> &'static [Role] {
         | Method::ListTickets
         | Method::GetInclusionProof
         | Method::ListRoomVersions => EVERYBODY,
-        Method::ListClinics | Method::ListSlots | Method::WatchAvailability => EVERYBODY,
-        Method::QueryInventory => STAFF,
+        Method::ListClinics | Method::ListSlots | Method::WatchAvailability | Method::GetSupply => {
+            EVERYBODY
+        }
+        Method::QueryInventory | Method::WatchInventory => STAFF,
+        Method::DeliverStock
+        | Method::RecordWastage
+        | Method::SetWalkIns
+        | Method::RecordWalkIn
+        | Method::OpenSlots
+        | Method::ResizeSlot
+        | Method::CloseSlots
+        | Method::ListAppointments
+        | Method::CheckIn
+        | Method::RecordDoseGiven
+        | Method::RecordNoShow => TERMINALS,
     }
 }
 
@@ -56,7 +71,10 @@ mod tests {
                 | "cancel_booking" | "get_booking" | "issue_permit" | "get_place" => {
                     &["mobile", "clinic"]
                 }
-                "query_inventory" => &["clinic", "operator", "auditor"],
+                "query_inventory" | "watch_inventory" => &["clinic", "operator", "auditor"],
+                "deliver_stock" | "record_wastage" | "set_walk_ins" | "record_walk_in"
+                | "open_slots" | "resize_slot" | "close_slots" | "list_appointments"
+                | "check_in" | "record_dose_given" | "record_no_show" => &["clinic"],
                 "get_room"
                 | "watch_room"
                 | "get_draw"
@@ -65,7 +83,8 @@ mod tests {
                 | "list_room_versions"
                 | "list_clinics"
                 | "list_slots"
-                | "watch_availability" => &["mobile", "clinic", "operator", "auditor"],
+                | "watch_availability"
+                | "get_supply" => &["mobile", "clinic", "operator", "auditor"],
                 other => panic!("{other} is new: say here who may call it"),
             };
             assert_eq!(who, expected, "{}", method.op());

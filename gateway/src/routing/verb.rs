@@ -1,10 +1,11 @@
-//! The seven commands as types: how each is wrapped on its way to an inventory and unwrapped on its way back.
+//! The commands as types: how each is wrapped on its way to an inventory and unwrapped on its way back.
 
 use proto::Method;
 use proto::booking as pb;
+use proto::clinic as terminal;
 use proto::inventory::{answer, command};
 
-/// A command of the booking API.
+/// A command of the public API that an inventory answers.
 pub(crate) trait Verb: Send + 'static {
     /// Its answer.
     type Response: Send + 'static;
@@ -17,35 +18,59 @@ pub(crate) trait Verb: Send + 'static {
 }
 
 macro_rules! verbs {
-    ($($name:ident, $request:ident, $response:ident;)+) => {
-        $(impl Verb for pb::$request {
-            type Response = pb::$response;
+    (
+        people { $($name:ident, $request:ident, $response:ident;)+ }
+        terminals { $($clinics:ident, $ask:ident, $answer:ident;)+ }
+    ) => {
+        $(verbs!(@ $name, pb::$request, pb::$response);)+
+        $(verbs!(@ $clinics, terminal::$ask, terminal::$answer);)+
+
+        /// The permit inside a wrapped command; empty where a clinic asks, or ourselves.
+        pub(crate) fn permit_of(action: &command::Action) -> &str {
+            match action {
+                $(command::Action::$name(request) => &request.permit,)+
+                $(command::Action::$clinics(_) => "",)+
+                command::Action::ReadSupply(_) => "",
+            }
+        }
+    };
+    (@ $name:ident, $request:ty, $response:ty) => {
+        impl Verb for $request {
+            type Response = $response;
             const METHOD: Method = Method::$name;
 
             fn into_action(self) -> command::Action {
                 command::Action::$name(self)
             }
 
-            fn from_outcome(outcome: answer::Outcome) -> Option<pb::$response> {
+            fn from_outcome(outcome: answer::Outcome) -> Option<$response> {
                 if let answer::Outcome::$name(response) = outcome { Some(response) } else { None }
-            }
-        })+
-
-        /// The permit inside a wrapped command.
-        pub(crate) fn permit_of(action: &command::Action) -> &str {
-            match action {
-                $(command::Action::$name(request) => &request.permit,)+
             }
         }
     };
 }
 
 verbs! {
-    HoldSlots, HoldSlotsRequest, HoldSlotsResponse;
-    ConfirmHold, ConfirmHoldRequest, ConfirmHoldResponse;
-    ReleaseHold, ReleaseHoldRequest, ReleaseHoldResponse;
-    Book, BookRequest, BookResponse;
-    MoveBooking, MoveBookingRequest, MoveBookingResponse;
-    CancelBooking, CancelBookingRequest, CancelBookingResponse;
-    GetBooking, GetBookingRequest, GetBookingResponse;
+    people {
+        HoldSlots, HoldSlotsRequest, HoldSlotsResponse;
+        ConfirmHold, ConfirmHoldRequest, ConfirmHoldResponse;
+        ReleaseHold, ReleaseHoldRequest, ReleaseHoldResponse;
+        Book, BookRequest, BookResponse;
+        MoveBooking, MoveBookingRequest, MoveBookingResponse;
+        CancelBooking, CancelBookingRequest, CancelBookingResponse;
+        GetBooking, GetBookingRequest, GetBookingResponse;
+    }
+    terminals {
+        DeliverStock, DeliverStockRequest, DeliverStockResponse;
+        RecordWastage, RecordWastageRequest, RecordWastageResponse;
+        SetWalkIns, SetWalkInsRequest, SetWalkInsResponse;
+        RecordWalkIn, RecordWalkInRequest, RecordWalkInResponse;
+        OpenSlots, OpenSlotsRequest, OpenSlotsResponse;
+        ResizeSlot, ResizeSlotRequest, ResizeSlotResponse;
+        CloseSlots, CloseSlotsRequest, CloseSlotsResponse;
+        ListAppointments, ListAppointmentsRequest, ListAppointmentsResponse;
+        CheckIn, CheckInRequest, CheckInResponse;
+        RecordDoseGiven, RecordDoseGivenRequest, RecordDoseGivenResponse;
+        RecordNoShow, RecordNoShowRequest, RecordNoShowResponse;
+    }
 }

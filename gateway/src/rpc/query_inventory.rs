@@ -3,16 +3,18 @@
 use domain::name::ClinicName;
 use proto::clinic::{QueryInventoryRequest, QueryInventoryResponse};
 use proto::convert::Fields;
-use tonic::{Response, Status};
+use proto::status::refuse;
+use tonic::{Request, Response, Status};
 
-use super::Services;
+use super::{Services, caller};
 
 pub(super) fn handle(
     services: &Services,
-    request: &QueryInventoryRequest,
+    request: &Request<QueryInventoryRequest>,
 ) -> Result<Response<QueryInventoryResponse>, Status> {
     let mut fields = Fields::default();
-    let name = fields.parse::<ClinicName>("clinic", &request.clinic);
+    let name = fields.parse::<ClinicName>("clinic", &request.get_ref().clinic);
     let name = fields.finish(name)?;
+    caller(request)?.may_see(&name).map_err(refuse)?;
     Ok(Response::new(services.answers.query_inventory(&name)?))
 }

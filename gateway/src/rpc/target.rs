@@ -31,6 +31,11 @@ pub(crate) fn unknown_region() -> Refused {
 /// Notes what is wrong with the fields that every command has.
 pub(super) fn common(fields: &mut Fields, permit: &str, request_id: &str) {
     self::permit(fields, permit);
+    self::request_id(fields, request_id);
+}
+
+/// Notes a request id that is missing or none.
+pub(super) fn request_id(fields: &mut Fields, request_id: &str) {
     if request_id.is_empty() {
         fields.wrong(
             "request_id",

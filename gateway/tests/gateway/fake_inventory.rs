@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use proto::booking as pb;
+use proto::clinic as terminal;
 use proto::inventory::inventory_service_server::{InventoryService, InventoryServiceServer};
 use proto::inventory::watch_shards_response::Update;
 use proto::inventory::{
     Answer, ClinicInfo, Command, ExecuteRequest, ExecuteResponse, GetFiguresRequest,
-    GetFiguresResponse, Owner, Refused, ShardSnapshot, SlotInfo, WatchShardsRequest,
+    GetFiguresResponse, Owner, Refused, ShardSnapshot, SlotInfo, SupplyFigures, WatchShardsRequest,
     WatchShardsResponse, answer, command,
 };
 use runtime::drain::Cause;
@@ -219,6 +220,14 @@ impl Shared {
     }
 }
 
+/// To what no test asks.
+fn unasked() -> answer::Outcome {
+    answer::Outcome::Refused(Refused {
+        reason: "NOT_IMPLEMENTED".to_owned(),
+        ..Refused::default()
+    })
+}
+
 /// A yes to a command; bookings and holds are named after the request, so that answers can be told apart.
 pub(crate) fn agreed(command: &Command) -> answer::Outcome {
     use command::Action;
@@ -266,6 +275,29 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
             claim_version,
             ..pb::GetBookingResponse::default()
         }),
+        Action::CheckIn(r) => answer::Outcome::CheckIn(terminal::CheckInResponse {
+            appointment: Some(terminal::ClinicAppointment {
+                code: r.code.clone(),
+                ..terminal::ClinicAppointment::default()
+            }),
+            repeated_answer: false,
+        }),
+        Action::ListAppointments(r) => {
+            answer::Outcome::ListAppointments(terminal::ListAppointmentsResponse {
+                appointments: Vec::new(),
+                next_page_token: format!("after:{}", r.page_token),
+            })
+        }
+        Action::ReadSupply(_) => answer::Outcome::ReadSupply(SupplyFigures::default()),
+        Action::DeliverStock(_)
+        | Action::RecordWastage(_)
+        | Action::SetWalkIns(_)
+        | Action::RecordWalkIn(_)
+        | Action::OpenSlots(_)
+        | Action::ResizeSlot(_)
+        | Action::CloseSlots(_)
+        | Action::RecordDoseGiven(_)
+        | Action::RecordNoShow(_) => unasked(),
     }
 }
 
@@ -352,6 +384,18 @@ pub(crate) fn request_id(command: &Command) -> &str {
         Action::Book(r) => &r.request_id,
         Action::MoveBooking(r) => &r.request_id,
         Action::CancelBooking(r) => &r.request_id,
-        Action::GetBooking(_) => "",
+        Action::CheckIn(r) => &r.request_id,
+        Action::GetBooking(_)
+        | Action::DeliverStock(_)
+        | Action::RecordWastage(_)
+        | Action::SetWalkIns(_)
+        | Action::RecordWalkIn(_)
+        | Action::OpenSlots(_)
+        | Action::ResizeSlot(_)
+        | Action::CloseSlots(_)
+        | Action::ListAppointments(_)
+        | Action::RecordDoseGiven(_)
+        | Action::RecordNoShow(_)
+        | Action::ReadSupply(_) => "",
     }
 }

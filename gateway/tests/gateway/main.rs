@@ -4,6 +4,7 @@ mod fake_identity;
 mod fake_inventory;
 mod setup;
 
+mod clinics;
 mod edge;
 mod reads;
 mod routing;

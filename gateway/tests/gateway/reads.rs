@@ -254,6 +254,10 @@ async fn a_clinics_inventory_is_for_staff() {
         request
             .metadata_mut()
             .insert("x-doseline-role", role.parse().expect("ASCII"));
+        let system = format!("seoul--{clinic}");
+        request
+            .metadata_mut()
+            .insert("x-doseline-caller", system.parse().expect("ASCII"));
         request
     };
     let answer = client

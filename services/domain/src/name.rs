@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{BookingId, ClinicId, Malformed, RegionId, SlotId};
+use crate::ids::{BookingId, CallingSystem, ClinicId, Malformed, RegionId, SlotId};
 
 /// `regions/{region}/clinics/{clinic}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,24 @@ fn parts<const N: usize>(
         Err(Malformed::Name { form })
     } else {
         Ok(ids)
+    }
+}
+
+impl ClinicName {
+    /// Between region and clinic in the name of a clinic's calling system.
+    const BETWEEN: &str = "--";
+
+    /// The calling system of this clinic's terminals, such as `seoul--1168-0042`.
+    #[must_use]
+    pub fn calling_system(&self) -> String {
+        format!("{}{}{}", self.region, Self::BETWEEN, self.clinic)
+    }
+
+    /// Whether a calling system is this clinic's. A region with two dashes in its name has none: one name, one clinic.
+    #[must_use]
+    pub fn is_served_by(&self, system: &CallingSystem) -> bool {
+        system.as_str().split_once(Self::BETWEEN)
+            == Some((self.region.as_str(), self.clinic.as_str()))
     }
 }
 
@@ -161,6 +179,30 @@ impl fmt::Display for BookingName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_calling_system_serves_one_clinic() {
+        let name = |text: &str| text.parse::<ClinicName>().expect("a clinic");
+        let system = |text: &str| text.parse::<CallingSystem>().expect("a slug");
+        let mine = name("regions/seoul/clinics/1168-0042");
+        assert!(mine.is_served_by(&system(&mine.calling_system())));
+        for other in [
+            "1168-0042",
+            "seoul-1168-0042",
+            "seoul",
+            "seoul--1168-0043",
+            "busan--1168-0042",
+        ] {
+            assert!(!mine.is_served_by(&system(other)), "{other}");
+        }
+        // Written alike, and still not both served.
+        let (first, second) = (
+            name("regions/a--b/clinics/c"),
+            name("regions/a/clinics/b--c"),
+        );
+        let both = system("a--b--c");
+        assert!(!first.is_served_by(&both) && second.is_served_by(&both));
+    }
 
     #[test]
     fn names_round_trip_and_refuse_everything_else() {

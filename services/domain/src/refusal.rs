@@ -137,6 +137,30 @@ refusals! {
         "Opening these places would exceed the clinic's stock. Deliver stock first or open fewer.";
     BelowBooked = "BELOW_BOOKED", Precondition,
         "More people are booked than the new capacity. Move them first.";
+    ClinicForeign = "CLINIC_FOREIGN", Forbidden,
+        "The calling system belongs to another clinic. A clinic sees and changes its own data only.";
+    SlotExists = "SLOT_EXISTS", AlreadyExists,
+        "The clinic has an open slot of this start, vaccine and dose. Resize it, or leave it out.";
+    InThePast = "IN_THE_PAST", Precondition,
+        "The day or time has passed by the server's clock; what is past is not opened, resized or given.";
+    WalkInsExceeded = "WALK_INS_EXCEEDED", Precondition,
+        "More walk-in doses would be given than are set aside. Set more aside first.";
+    CodeUnknown = "CODE_UNKNOWN", NotFound,
+        "No booking of this clinic has this code, nor any of today in this region. Read it again.";
+    AppointmentElsewhere = "APPOINTMENT_ELSEWHERE", Precondition,
+        "The booking's appointment is at another clinic of this region today.";
+    AppointmentOtherDay = "APPOINTMENT_OTHER_DAY", Precondition,
+        "The booking's appointment at this clinic is on another day; the details say which.";
+    VaccineMismatch = "VACCINE_MISMATCH", Precondition,
+        "The appointment is for another vaccine; the details say which.";
+    DoseMismatch = "DOSE_MISMATCH", Precondition,
+        "The appointment is for another dose; the details say which.";
+    NotCheckedIn = "NOT_CHECKED_IN", Precondition,
+        "The person has not been checked in. Check in first.";
+    AppointmentOver = "APPOINTMENT_OVER", Precondition,
+        "The appointment was cancelled or moved away, or its dose has been given.";
+    AppointmentBegun = "APPOINTMENT_BEGUN", Precondition,
+        "The person has been checked in or has had the dose; the appointment is not moved or cancelled any more.";
     CursorExpired = "CURSOR_EXPIRED", Precondition,
         "The watch cursor is older than what is kept. Watch again from the start.";
     Overloaded = "OVERLOADED", Unavailable,

@@ -78,19 +78,16 @@ pub(crate) async fn campaign(command: CampaignCommand) -> anyhow::Result<()> {
     }
 }
 
-/// `doseline clinic`.
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum ClinicCommand {
-    /// Add clinics with stock and slots, or add to them, from a JSON document. Repeating changes nothing.
-    Apply {
-        #[command(flatten)]
-        admin: Admin,
-        /// The document: `{"region": …, "clinics": […]}`.
-        file: PathBuf,
-        /// Check only.
-        #[arg(long)]
-        validate_only: bool,
-    },
+/// `doseline clinic apply`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    admin: Admin,
+    /// The document: `{"region": …, "clinics": […]}`.
+    file: PathBuf,
+    /// Check only.
+    #[arg(long)]
+    validate_only: bool,
 }
 
 /// A region's clinics as a document.
@@ -132,13 +129,13 @@ fn first_dose() -> u32 {
     1
 }
 
-/// Runs `doseline clinic`.
-pub(crate) async fn clinic(command: ClinicCommand) -> anyhow::Result<()> {
-    let ClinicCommand::Apply {
+/// Runs `doseline clinic apply`.
+pub(crate) async fn apply_clinics(args: ApplyArgs) -> anyhow::Result<()> {
+    let ApplyArgs {
         admin,
         file,
         validate_only,
-    } = command;
+    } = args;
     let document: ClinicsDocument =
         serde_json::from_str(&read(&file)?).with_context(|| format!("{}", file.display()))?;
     let mut client = ClinicAdminServiceClient::new(admin.tls.channel(&admin.admin)?);

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use domain::name::ClinicName;
 use runtime::transport::{ClientSettings, ClientTls, ClientTlsFiles, connect};
 use serde::Serialize;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+
+/// The caller in development mode that was given no name.
+const UNNAMED: &str = "dev";
 
 /// Where to call and who calls.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,7 +44,7 @@ pub(crate) struct Tls {
     #[arg(long, env = "DOSELINE_CALLER_FILE")]
     pub caller_file: Option<PathBuf>,
     /// Caller to be in development mode, without certificates.
-    #[arg(long, default_value = "dev")]
+    #[arg(long, default_value = UNNAMED)]
     pub caller: String,
 }
 
@@ -49,6 +53,7 @@ pub(crate) struct Tls {
 pub(crate) struct Caller {
     authorization: Option<MetadataValue<Ascii>>,
     development: Option<MetadataValue<Ascii>>,
+    role: Option<&'static str>,
 }
 
 /// A channel that says who calls.
@@ -62,6 +67,9 @@ impl Interceptor for Caller {
         }
         if let Some(development) = &self.development {
             metadata.insert("x-doseline-caller", development.clone());
+            if let Some(role) = self.role {
+                metadata.insert("x-doseline-role", MetadataValue::from_static(role));
+            }
         }
         Ok(request)
     }
@@ -95,11 +103,25 @@ impl Tls {
         Ok(Caller {
             authorization,
             development,
+            role: None,
         })
     }
 }
 
 impl Target {
+    /// A channel to the gateway for a clinic's terminal; in development mode it says that it is that clinic's.
+    pub(crate) fn connect_as_clinic(&self, clinic: &ClinicName) -> anyhow::Result<Called> {
+        let mut caller = self.tls.interceptor()?;
+        caller.role = Some("clinic");
+        if caller.development.is_some() && self.tls.caller == UNNAMED {
+            caller.development = Some(clinic.calling_system().parse()?);
+        }
+        Ok(tonic::service::interceptor::InterceptedService::new(
+            self.tls.channel(&self.gateway)?,
+            caller,
+        ))
+    }
+
     /// A channel to the gateway that says who calls.
     pub(crate) fn connect(&self) -> anyhow::Result<Called> {
         let caller = self.tls.interceptor()?;

@@ -4,6 +4,7 @@ mod admin;
 mod assertion;
 mod booking;
 mod client;
+mod clinic;
 mod demo;
 mod equivalence;
 mod population;
@@ -41,9 +42,9 @@ enum Command {
     /// Campaigns: apply, show.
     #[command(subcommand)]
     Campaign(admin::CampaignCommand),
-    /// Clinics with stock and slots: apply.
+    /// Clinics: apply documents as an operator; as a clinic's terminal stock, slots, day sheet, check-in, doses; supply.
     #[command(subcommand)]
-    Clinic(admin::ClinicCommand),
+    Clinic(clinic::Command),
     /// A cohort's room: the steps of its draw, doors, pauses, speeds, export, audit, simulate.
     #[command(subcommand)]
     Room(admin::RoomCommand),
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
             runtime::boot::<identity::config::Raw, _, _>("identity", &args, identity::run)
         }
         Command::Campaign(command) => client::block_on(admin::campaign(command)),
-        Command::Clinic(command) => client::block_on(admin::clinic(command)),
+        Command::Clinic(command) => client::block_on(clinic::run(command)),
         Command::Room(command) => client::block_on(admin::room(command)),
         Command::DevAssertion(args) => client::done(assertion::run(&args)),
         Command::Keys(args) => client::done(admin::keys(&args)),

@@ -470,3 +470,78 @@ async fn a_draining_gateway_sends_its_watchers_away() {
     );
     assert!(watch.next().await.is_none());
 }
+
+/// The slots of a message of an inventory's watch, as id and places left.
+fn told(message: &proto::clinic::WatchInventoryResponse) -> Vec<(&str, u32)> {
+    let id = |slot: &'_ PbSlot| slot.name.rfind('/').map_or(0, |at| at + 1);
+    let slots = message.slots.iter();
+    slots.map(|s| (&s.name[id(s)..], s.left)).collect()
+}
+
+#[tokio::test]
+async fn an_inventory_is_watched_over_a_hand_over_without_a_gap_or_a_double() {
+    let mut it = answers();
+    it.sign_of_life_every = Duration::from_millis(50);
+    let name = "regions/seoul/clinics/c2".parse().expect("a name");
+    let mut watch = it.watch_inventory(&name, "").expect("watched");
+    let snapshot = watch.next().await.expect("goes on").expect("no error");
+    assert!(snapshot.snapshot && snapshot.slots.len() == 5);
+    // Another clinic's change is none of this one's.
+    let others = SlotChanges {
+        slots: vec![slot("c1", 10, 10, 2)],
+    };
+    region(&it).apply(said(0, 2, Update::Changes(others)));
+    region(&it).publish();
+    let alive = watch.next().await.expect("goes on").expect("no error");
+    assert!(alive.slots.is_empty() && !alive.snapshot);
+    // The next owner says everything again; only what is different is told.
+    let mut slots: Vec<_> = (0..5).map(|n| slot("c2", 20 + n, 10, 3)).collect();
+    for (n, slot) in slots.iter_mut().enumerate() {
+        slot.day = 10 + i32::try_from(n).expect("few");
+        slot.starts_at_us = i64::from(slot.day) * DAY_US;
+    }
+    slots[4].left = 0;
+    slots[1].left = 2;
+    let mut taken_over = said(
+        1,
+        1,
+        Update::Snapshot(ShardSnapshot {
+            clinics: vec![clinic("c2", "mapo")],
+            slots: slots.clone(),
+        }),
+    );
+    taken_over.epoch = 2;
+    region(&it).apply(taken_over);
+    region(&it).publish();
+    let change = watch.next().await.expect("goes on").expect("no error");
+    assert_eq!(told(&change), [("21", 2)]);
+    drop(watch);
+    slots[1].open = false;
+    let mut closed = said(
+        1,
+        2,
+        Update::Changes(SlotChanges {
+            slots: vec![slots[1].clone()],
+        }),
+    );
+    closed.epoch = 2;
+    region(&it).apply(closed);
+    region(&it).publish();
+    // From the last cursor on; from an older one, what is newer than that.
+    for (cursor, expected) in [
+        (&change.cursor, vec![("21", 0)]),
+        (&alive.cursor, vec![("21", 0)]),
+    ] {
+        let mut resumed = it.watch_inventory(&name, cursor).expect("resumed");
+        let news = resumed.next().await.expect("goes on").expect("no error");
+        assert_eq!(told(&news), expected);
+        assert!(news.slots[0].closed && !news.snapshot);
+        let quiet = resumed.next().await.expect("goes on").expect("no error");
+        assert!(quiet.slots.is_empty(), "nothing twice");
+    }
+    let foreign = it
+        .watch_inventory(&name, &"f".repeat(32))
+        .err()
+        .expect("not ours");
+    assert_eq!(foreign.refusal, Refusal::CursorExpired);
+}

@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 use domain::campaign::{BookingRules, Campaign};
 use domain::permit::Permit;
 use domain::room::{BucketDocument, Bytes32, Phase, Rejected, Room, Seen, bucket_key, room_key};
-use domain::{CampaignId, CohortId, Refusal, RegionId};
+use domain::{CampaignId, CohortId, Refusal, RegionId, Timestamp};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use runtime::Clock;
 use runtime::keyspace::{Entry, Mirror};
 use runtime::trusted_keys::TrustedKeysFile;
@@ -39,6 +41,10 @@ pub struct CampaignView {
     pub regions: BTreeSet<RegionId>,
     /// What a booking must look like.
     pub rules: Arc<BookingRules>,
+    /// Whose calendar and clock tell its days and hours.
+    pub time_zone: TimeZone,
+    /// The day of the last appointment.
+    pub last_appointment: Date,
 }
 
 #[derive(Clone, Default)]
@@ -178,11 +184,19 @@ impl Admission {
                     campaign,
                     regions,
                     rules,
+                    time_zone,
+                    last_appointment,
                     ..
                 }) => {
+                    let Ok(time_zone) = TimeZone::get(&time_zone) else {
+                        tracing::warn!(key = entry.key, "a campaign has a time zone that is none");
+                        continue;
+                    };
                     let view = CampaignView {
                         regions,
                         rules: Arc::new(rules),
+                        time_zone,
+                        last_appointment,
                     };
                     state.campaigns.insert(campaign, Arc::new(view));
                 }
@@ -230,6 +244,28 @@ impl Admission {
         view.received = now;
         view.restored = false;
         Ok(())
+    }
+
+    /// A campaign, by its id.
+    #[must_use]
+    pub fn campaign_named(&self, campaign: &CampaignId) -> Option<Arc<CampaignView>> {
+        self.state.load().campaigns.get(campaign).cloned()
+    }
+
+    /// The day that it is now by the calendar of each campaign of a region, in days since 1970-01-01.
+    #[must_use]
+    pub fn today(&self, region: &RegionId) -> BTreeMap<CampaignId, i32> {
+        let state = self.state.load();
+        let running = state
+            .campaigns
+            .iter()
+            .filter(|(_, campaign)| campaign.regions.contains(region));
+        running
+            .filter_map(|(id, campaign)| {
+                let day = day_at(&campaign.time_zone, self.clock.wall())?;
+                Some((id.clone(), day))
+            })
+            .collect()
     }
 
     /// The closed buckets of a room that this process believes from `from` on, at most `limit`, as they stand in `rooms`.
@@ -321,6 +357,13 @@ impl Admission {
         });
         rooms.collect()
     }
+}
+
+/// The day it is somewhere, in days since 1970-01-01.
+fn day_at(zone: &TimeZone, now: Timestamp) -> Option<i32> {
+    let now = jiff::Timestamp::from_microsecond(now.as_micros()).ok()?;
+    let day = zone.to_datetime(now).date();
+    Some(day.since(jiff::civil::date(1970, 1, 1)).ok()?.get_days())
 }
 
 /// The documents of rooms, and not of their buckets, which may be a hundred thousand.

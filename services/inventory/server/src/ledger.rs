@@ -15,6 +15,12 @@ use domain::{
 
 pub mod postgres;
 pub mod sqlite;
+mod terminal;
+
+pub use terminal::{
+    ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicSlot, ClinicVerdict, SheetRow,
+    StockChange, StockRow, SupplyRow, VisitChange,
+};
 
 /// The cause of a fault, kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -194,7 +200,8 @@ pub enum ClaimState {
 }
 
 /// What became of an appointment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AppointmentState {
     /// Held until the claim's deadline.
     Held,
@@ -202,6 +209,42 @@ pub enum AppointmentState {
     Booked,
     /// Given up or moved away from.
     Cancelled,
+    /// Booked, and the person is at the clinic.
+    CheckedIn,
+    /// Booked, and the dose was given.
+    Given,
+    /// Booked, and the person did not come.
+    NoShow,
+}
+
+impl AppointmentState {
+    /// The word for it in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Held => "HELD",
+            Self::Booked => "BOOKED",
+            Self::Cancelled => "CANCELLED",
+            Self::CheckedIn => "CHECKED_IN",
+            Self::Given => "GIVEN",
+            Self::NoShow => "NO_SHOW",
+        }
+    }
+
+    /// The state of a word; `None` for any other.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [
+            Self::Held,
+            Self::Booked,
+            Self::Cancelled,
+            Self::CheckedIn,
+            Self::Given,
+            Self::NoShow,
+        ]
+        .into_iter()
+        .find(|state| state.word() == word)
+    }
 }
 
 /// One visit of a claim.
@@ -401,6 +444,19 @@ pub trait Ledger: Send + Sync {
 
     /// Adds or changes clinics, stock and slots, all or nothing. With `dry_run` only says what would happen.
     async fn apply(&self, supply: &[ClinicSupply], dry_run: bool) -> Result<Applied, ApplyFault>;
+
+    /// Does what a clinic's terminal asks, or refuses, or tells what was recorded under its request id.
+    async fn clinic(&self, op: &ClinicOp) -> Result<ClinicVerdict, Fault>;
+    /// A clinic's appointments of one day that were not cancelled, by start, then code; at most `limit` after `after`.
+    async fn day_sheet(
+        &self,
+        clinic: &ClinicId,
+        day: i32,
+        after: Option<(Timestamp, String)>,
+        limit: u32,
+    ) -> Result<Vec<SheetRow>, Fault>;
+    /// What the region's clinics have, all of it at one moment, by clinic, then vaccine.
+    async fn supply(&self) -> Result<Vec<SupplyRow>, Fault>;
 
     /// Stores what this process saw of rooms; an older version or lower frontier never replaces a newer or higher one.
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault>;

@@ -5,6 +5,7 @@ mod clinic_admin;
 mod command;
 mod execute;
 mod side;
+mod terminal;
 mod watch;
 
 use std::pin::Pin;
@@ -24,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use clinic_admin::ClinicAdmin;
 pub use side::SideWork;
+pub use terminal::SupplyKept;
 
 use crate::admission::Admission;
 use crate::figures::Figures;
@@ -43,6 +45,8 @@ pub struct RegionAccess {
     pub leases: Leases,
     /// What it does beside its owners.
     pub side: SideWork,
+    /// The supply figures read last.
+    pub supply: SupplyKept,
 }
 
 /// What every stream shares.

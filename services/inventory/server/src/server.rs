@@ -29,7 +29,7 @@ use crate::owner::{Owners, Pace};
 use crate::permits::Verifier;
 use crate::probe::{Connector, Probes};
 use crate::region::{self, RegionParts};
-use crate::rpc::{ClinicAdmin, InventoryRpc, RegionAccess, Shared, SideWork};
+use crate::rpc::{ClinicAdmin, InventoryRpc, RegionAccess, Shared, SideWork, SupplyKept};
 use crate::tail;
 
 /// Messages between gateways and inventories: 256 commands of at most 16 KiB, the usual one below 1 KiB.
@@ -198,6 +198,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
                 ledger,
                 leases,
                 side,
+                supply: SupplyKept::default(),
             },
         );
     }

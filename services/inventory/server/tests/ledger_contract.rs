@@ -6,6 +6,8 @@
 
 #[path = "ledger_contract/backends.rs"]
 pub mod backends;
+#[path = "ledger_contract/clinics.rs"]
+pub mod clinics;
 #[path = "ledger_contract/decisions.rs"]
 pub mod decisions;
 #[path = "ledger_contract/desk.rs"]
@@ -34,6 +36,8 @@ pub mod reads;
 pub mod replays;
 #[path = "ledger_contract/supply.rs"]
 pub mod supply;
+#[path = "ledger_contract/visits.rs"]
+pub mod visits;
 #[path = "ledger_contract/world.rs"]
 pub mod world;
 
@@ -149,6 +153,23 @@ on_both_backends! {
         closing_frees_stock_that_nobody_booked
         a_clinic_keeps_its_shard_and_changes_its_name
         an_application_does_not_disturb_the_owner
+    }
+    clinics {
+        a_terminals_change_is_recorded_and_repeated
+        wastage_closes_what_nobody_has_and_tells_what_is_short
+        walk_ins_are_set_aside_within_stock_and_given_from_it
+        a_template_is_opened_whole_or_not_at_all
+        a_slot_is_not_made_smaller_than_the_people_it_has
+        closed_slots_keep_their_people_and_give_their_stock_back
+        supply_figures_add_up
+        many_who_open_at_once_never_exceed_the_stock
+    }
+    visits {
+        a_visit_is_checked_in_and_the_dose_counted
+        a_visit_is_refused_with_what_is_wrong_about_it
+        an_appointment_that_has_begun_is_neither_moved_nor_cancelled
+        a_cancelled_appointment_is_over_at_the_desk
+        a_day_sheet_is_read_in_pages_without_loss
     }
     random {
         random_requests_are_answered_as_the_model_says

@@ -9,13 +9,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use domain::command::BodyHash;
-use domain::{CampaignId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState};
+use domain::{
+    CampaignId, ClinicId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState,
+    Timestamp,
+};
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
-    Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicSupply, Fault, Ledger, MoveOp,
-    OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized, ShardCatalogue, ShardRow,
-    SideAnswer,
+    Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicOp, ClinicSupply, ClinicVerdict,
+    Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized,
+    ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow,
 };
 
 mod batch;
@@ -26,6 +29,7 @@ mod seize;
 mod session;
 mod side;
 mod supply;
+mod terminal;
 mod trouble;
 mod values;
 mod writer;
@@ -259,6 +263,24 @@ impl Ledger for PostgresLedger {
 
     async fn apply(&self, supply: &[ClinicSupply], dry_run: bool) -> Result<Applied, ApplyFault> {
         supply::apply(self, supply, dry_run).await
+    }
+
+    async fn clinic(&self, op: &ClinicOp) -> Result<ClinicVerdict, Fault> {
+        terminal::change(self, op).await
+    }
+
+    async fn day_sheet(
+        &self,
+        clinic: &ClinicId,
+        day: i32,
+        after: Option<(Timestamp, String)>,
+        limit: u32,
+    ) -> Result<Vec<SheetRow>, Fault> {
+        terminal::day_sheet(self, clinic, day, after, limit).await
+    }
+
+    async fn supply(&self) -> Result<Vec<SupplyRow>, Fault> {
+        terminal::supply(self).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::command::BodyHash;
 use domain::{
-    CampaignId, Claimant, Epoch, Op, PersonId, Recorded, RequestId, Serial, ShardId, SlotId,
-    SlotState,
+    CampaignId, Claimant, ClinicId, Epoch, Op, PersonId, Recorded, RequestId, Serial, ShardId,
+    SlotId, SlotState, Timestamp,
 };
 use runtime::Clock;
 use rusqlite::{Connection, params};
@@ -18,9 +18,10 @@ use self::clock::LedgerClock;
 use self::reads::Readers;
 use self::writing::{Outcome, Queue};
 use super::{
-    Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, CancelOp, ClaimView, ClinicSupply,
-    Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized,
-    ShardCatalogue, ShardRow, SideAnswer, SlotCount, Writer,
+    Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, CancelOp, ClaimView, ClinicChange,
+    ClinicOp, ClinicSupply, ClinicVerdict, Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges,
+    RoomSeen, SeizeRequest, Seized, ShardCatalogue, ShardRow, SheetRow, SideAnswer, SlotCount,
+    SupplyRow, Writer,
 };
 
 mod batch;
@@ -31,6 +32,7 @@ mod rows;
 mod shards;
 mod side;
 mod supply;
+mod terminal;
 mod work;
 mod writing;
 
@@ -190,6 +192,37 @@ impl Ledger for SqliteLedger {
             .run(ops, None, work)
             .await?
             .map_err(|(clinic, refusal)| ApplyFault::Refused { clinic, refusal })
+    }
+
+    async fn clinic(&self, op: &ClinicOp) -> Result<ClinicVerdict, Fault> {
+        let op = op.clone();
+        let ops = match &op.change {
+            ClinicChange::Open { slots } => slots.len().max(1),
+            ClinicChange::Close { slots } => slots.len().max(1),
+            ClinicChange::Stock { .. }
+            | ClinicChange::Resize { .. }
+            | ClinicChange::Visit { .. } => 1,
+        };
+        let work = move |db: &Connection, now| terminal::change(db, now, &op);
+        self.queue.run(ops, Some(terminal::NO_SHARD), work).await
+    }
+
+    async fn day_sheet(
+        &self,
+        clinic: &ClinicId,
+        day: i32,
+        after: Option<(Timestamp, String)>,
+        limit: u32,
+    ) -> Result<Vec<SheetRow>, Fault> {
+        let clinic = clinic.clone();
+        self.readers
+            .read(move |db| terminal::day_sheet(db, &clinic, day, after.as_ref(), limit))
+            .await
+    }
+
+    async fn supply(&self) -> Result<Vec<SupplyRow>, Fault> {
+        let now = self.clock.now();
+        self.readers.read(move |db| terminal::supply(db, now)).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

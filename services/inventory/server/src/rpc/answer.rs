@@ -211,8 +211,11 @@ fn appointment(region: &RegionId, slot: &SlotState, state: State) -> Appointment
     }
 }
 
-fn state(state: AppointmentState) -> State {
+pub(super) const fn state(state: AppointmentState) -> State {
     match state {
+        AppointmentState::CheckedIn => State::CheckedIn,
+        AppointmentState::Given => State::Given,
+        AppointmentState::NoShow => State::NoShow,
         AppointmentState::Held => State::Held,
         AppointmentState::Booked => State::Booked,
         AppointmentState::Cancelled => State::Cancelled,

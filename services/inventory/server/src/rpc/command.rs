@@ -196,6 +196,21 @@ fn asked(
             };
             Some((r.permit, Asked::Get { booking }))
         }
+        Action::DeliverStock(_)
+        | Action::RecordWastage(_)
+        | Action::SetWalkIns(_)
+        | Action::RecordWalkIn(_)
+        | Action::OpenSlots(_)
+        | Action::ResizeSlot(_)
+        | Action::CloseSlots(_)
+        | Action::ListAppointments(_)
+        | Action::CheckIn(_)
+        | Action::RecordDoseGiven(_)
+        | Action::RecordNoShow(_)
+        | Action::ReadSupply(_) => {
+            fields.wrong("action", "is not a person's");
+            None
+        }
     }
 }
 

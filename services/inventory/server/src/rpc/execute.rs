@@ -19,7 +19,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use super::command::{self, Asked, Mutation, Parsed};
-use super::{Answers, Shared, answer, side};
+use super::{Answers, Shared, answer, side, terminal};
 use crate::owner::{Answered, Call, CallKind, CallNames, ReplyTo};
 
 /// Commands in one message.
@@ -84,7 +84,10 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
     for (at, command) in message.commands.into_iter().enumerate() {
         let id = command.call_id;
         let one = if at < COMMANDS_MAX {
-            command::parse(command)
+            match terminal::take(shared, command, replies) {
+                None => continue,
+                Some(command) => command::parse(command),
+            }
         } else {
             Err((id, Refusal::Overloaded.into()))
         };
@@ -123,7 +126,7 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
 }
 
 /// How long the caller waits from the moment its command came; 0 = it did not say.
-fn within(timeout_ms: u32) -> Duration {
+pub(super) fn within(timeout_ms: u32) -> Duration {
     const UNSAID: Duration = Duration::from_secs(10);
     match timeout_ms {
         0 => UNSAID,

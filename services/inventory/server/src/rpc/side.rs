@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::name::SlotName;
 use domain::permit::Permit;
-use domain::{BookingId, Refusal, SlotId, SlotPair, SlotState, Verdict};
+use domain::{BookingId, Refusal, RegionId, SlotId, SlotPair, SlotState, Verdict};
 use proto::inventory::Answer;
 use proto::status::Refused;
 use runtime::OnExit;
@@ -62,17 +62,41 @@ fn spawn<F>(shared: &Arc<Shared>, name: &'static str, replies: &Replies, call: &
 where
     F: Future<Output = Option<Answer>> + Send + 'static,
 {
+    let turn = Turn {
+        id: call.id,
+        region: call.names.region.clone(),
+        within: call.within,
+    };
+    in_turn(shared, name, replies, turn, work);
+}
+
+/// Who waits for a region's turn, and how long.
+pub(super) struct Turn {
+    pub(super) id: u64,
+    pub(super) region: RegionId,
+    pub(super) within: Duration,
+}
+
+/// Like [`spawn`], for what no person asks.
+pub(super) fn in_turn<F>(
+    shared: &Arc<Shared>,
+    name: &'static str,
+    replies: &Replies,
+    turn: Turn,
+    work: F,
+) where
+    F: Future<Output = Option<Answer>> + Send + 'static,
+{
     let ready = replies.ready.clone();
     let side = shared
         .regions
-        .get(&call.names.region)
+        .get(&turn.region)
         .map(|region| region.side.clone());
-    let (id, within) = (call.id, call.within);
     shared.tasks.spawn(name, OnExit::Log, async move {
         let Some(side) = side else { return };
-        let answer = match side.turn(within).await {
+        let answer = match side.turn(turn.within).await {
             Some(_turn) => work.await,
-            None => refuse(id, Refusal::Overloaded),
+            None => refuse(turn.id, Refusal::Overloaded),
         };
         if let Some(answer) = answer {
             // The stream may be gone.
@@ -115,7 +139,7 @@ pub(super) fn get(
                 }
                 Some(answer::claim(call.id, &permit.region, claim.as_ref()))
             }
-            Err(error) => unavailable(&call, &error),
+            Err(error) => unavailable(call.id, &error),
         }
     });
 }
@@ -146,27 +170,27 @@ pub(super) fn cancel(
             Ok(side) => {
                 let freed: Vec<_> = side.slots.iter().map(|slot| slot.slot).collect();
                 ReplyTo::new(change.call, answered).send(side.verdict, [None, None]);
-                tell_owners(&shared_too, &change.permit, ledger.as_ref(), &freed).await;
+                tell_owners(&shared_too, &change.permit.region, ledger.as_ref(), &freed).await;
                 None
             }
-            Err(error) => unavailable(&change.call, &error),
+            Err(error) => unavailable(change.call.id, &error),
         }
     });
 }
 
-/// Owners hear of freed units through the outbox anyway; telling those of this process now sells them sooner.
-async fn tell_owners(
+/// Owners hear of what others changed through the outbox anyway; telling those of this process now sells it sooner.
+pub(super) async fn tell_owners(
     shared: &Shared,
-    permit: &Permit,
+    region: &RegionId,
     ledger: &dyn Ledger,
-    freed: &[domain::SlotId],
+    changed: &[SlotId],
 ) {
-    if freed.is_empty() {
+    if changed.is_empty() {
         return;
     }
-    if let Ok(slots) = ledger.slots(freed).await {
+    if let Ok(slots) = ledger.slots(changed).await {
         for slot in slots {
-            if let Some(owner) = shared.owners.get(&permit.region, slot.shard) {
+            if let Some(owner) = shared.owners.get(region, slot.shard) {
                 owner.outside(vec![slot]);
             }
         }
@@ -199,7 +223,7 @@ pub(super) fn move_booking(
                 Some(_) => return refuse(id, Refusal::RequestIdReused),
                 None => {}
             },
-            Err(error) => return unavailable(&change.call, &error),
+            Err(error) => return unavailable(change.call.id, &error),
         }
         if let Err(refusal) = may_move(&shared_too, &change, ledger.as_ref(), dose, &to).await {
             return refuse(id, refusal);
@@ -247,7 +271,7 @@ async fn may_move(
     let others = claim
         .iter()
         .flat_map(|claim| &claim.appointments)
-        .filter(|one| one.state == AppointmentState::Booked && one.slot.dose != dose);
+        .filter(|one| one.state != AppointmentState::Held && one.slot.dose != dose);
     let fits = |other: &SlotState| {
         let (first, second) = if dose == 1 {
             (target, other)
@@ -289,7 +313,7 @@ pub(super) fn replay_or_refuse(
                     refuse(change.call.id, why)
                 }
             },
-            Err(error) => unavailable(&change.call, &error),
+            Err(error) => unavailable(change.call.id, &error),
         }
     });
 }
@@ -363,7 +387,7 @@ async fn read_slots(
     }
 }
 
-fn unavailable(call: &Call, error: &crate::ledger::Fault) -> Option<Answer> {
+pub(super) fn unavailable(id: u64, error: &crate::ledger::Fault) -> Option<Answer> {
     tracing::warn!(%error, "the ledger did not answer");
     // A write without a known outcome and a failed read look alike here: repeating the request id is right for both.
     let unknown = matches!(error, crate::ledger::Fault::Unknown { .. });
@@ -372,5 +396,5 @@ fn unavailable(call: &Call, error: &crate::ledger::Fault) -> Option<Answer> {
     } else {
         Refusal::Unavailable
     };
-    Some(answer::refused(call.id, Refused::from(refusal), None))
+    Some(answer::refused(id, Refused::from(refusal), None))
 }

@@ -12,7 +12,7 @@ use crate::postgres_server::{self, Postgres};
 use crate::world::World;
 
 /// What must find nothing: rows that contradict each other. Both backends have the same tables, columns and words.
-const CONTRADICTIONS: [(&str, &str); 6] = [
+const CONTRADICTIONS: [(&str, &str); 8] = [
     (
         "slots that count other people than those who have an appointment there",
         "SELECT count(*) FROM slot WHERE booked <> (SELECT count(*) FROM booking
@@ -46,6 +46,18 @@ const CONTRADICTIONS: [(&str, &str); 6] = [
         "changes of a claim that no request recorded",
         "SELECT count(*) FROM claim WHERE version <> (SELECT count(*) FROM request
             WHERE request.campaign = claim.campaign AND request.person = claim.person)",
+    ),
+    (
+        "doses given that no visit and no walk-in has",
+        "SELECT count(*) FROM stock WHERE given - walk_in_given <> (SELECT count(*) FROM visit
+            JOIN slot ON slot.slot_id = visit.slot_id WHERE visit.state = 'GIVEN'
+            AND slot.clinic = stock.clinic AND slot.vaccine = stock.vaccine)",
+    ),
+    (
+        "people who came to an appointment that is none",
+        "SELECT count(*) FROM visit LEFT JOIN booking ON booking.slot_id = visit.slot_id
+            AND booking.booking = visit.booking AND booking.state = 'BOOKED'
+            WHERE visit.state <> 'NO_SHOW' AND booking.booking IS NULL",
     ),
 ];
 

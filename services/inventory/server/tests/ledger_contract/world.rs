@@ -382,7 +382,10 @@ fn active_slots(claim: &ClaimView) -> Vec<SlotId> {
     assert!(claim.booking.is_some());
     assert_eq!(claim.hold_until.is_some(), claim.state == ClaimState::Held);
     assert!((1..=2).contains(&claim.appointments.len()));
-    assert!(claim.appointments.iter().all(|one| one.state == state));
+    let fits = |one: AppointmentState| {
+        one == state || state == AppointmentState::Booked && one != AppointmentState::Held
+    };
+    assert!(claim.appointments.iter().all(|one| fits(one.state)));
     assert!(
         claim
             .appointments

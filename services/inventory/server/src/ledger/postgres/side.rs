@@ -211,9 +211,10 @@ fn claim_view(rows: &[Row]) -> Result<Option<ClaimView>, BoxError> {
     };
     for row in rows {
         if active && column::<Option<i64>>(row, "slot_id")?.is_some() {
+            let visit = column::<Option<&str>>(row, "visit")?.map(AppointmentState::from_word);
             view.appointments.push(Appointment {
                 slot: slot_state(row)?,
-                state: visits,
+                state: visit.map_or(Ok(visits), |known| known.ok_or(Garbled("visit.state")))?,
             });
         }
     }

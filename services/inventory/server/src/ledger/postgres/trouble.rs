@@ -17,6 +17,9 @@ pub(super) const SUPPLY_REFUSED: &str = "DS002";
 /// The figures of a dry run.
 pub(super) const DRY_RUN: &str = "DS003";
 
+/// A terminal's change was refused.
+pub(super) const TERMINAL_REFUSED: &str = "DS005";
+
 /// Why a statement has no result.
 #[derive(Debug)]
 pub(super) enum Trouble {

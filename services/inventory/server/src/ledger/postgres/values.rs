@@ -70,7 +70,7 @@ pub(super) fn slot_state(row: &Row) -> Result<SlotState, BoxError> {
     })
 }
 
-fn dose(number: i32) -> Result<u8, BoxError> {
+pub(super) fn dose(number: i32) -> Result<u8, BoxError> {
     u8::try_from(number).map_err(|_| Garbled("dose").into())
 }
 

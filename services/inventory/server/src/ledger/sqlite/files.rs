@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::unavailable;
 use crate::ledger::Fault;
 
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "V1__ledger",
         include_str!("../../../migrations/sqlite/0001_ledger.sql"),
@@ -17,6 +17,10 @@ const MIGRATIONS: [(&str, &str); 2] = [
     (
         "V2__buckets",
         include_str!("../../../migrations/sqlite/0002_buckets.sql"),
+    ),
+    (
+        "V3__terminals",
+        include_str!("../../../migrations/sqlite/0003_terminals.sql"),
     ),
 ];
 

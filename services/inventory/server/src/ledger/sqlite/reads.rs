@@ -9,7 +9,7 @@ use domain::{
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{SLOT_COLUMNS, claim_row, parsed, read_slot, slot_state};
+use super::rows::{SLOT_COLUMNS, claim_row, parsed, read_slot, slot_state, visit_state};
 use super::{files, unavailable};
 use crate::ledger::{
     Appointment, AppointmentState, BucketSeen, ClaimState, ClaimView, Clinic, Fault, OutboxCursor,
@@ -174,9 +174,13 @@ pub(super) fn claim(
     view.booking = row.booking;
     view.hold_until = row.hold_until;
     for slot in row.slots.into_iter().flat_map(SlotPair::iter) {
+        let visit = match row.booking {
+            Some(booking) => visit_state(db, slot, booking)?,
+            None => None,
+        };
         let found = slot_state(db, slot)?.map(|slot| Appointment {
             slot,
-            state: appointment,
+            state: visit.unwrap_or(appointment),
         });
         view.appointments.extend(found);
     }

@@ -192,10 +192,23 @@ fn claim_state(word: &str) -> ClaimState {
     }
 }
 
-pub(super) const fn appointment_word(state: AppointmentState) -> &'static str {
-    match state {
-        AppointmentState::Held => "HELD",
-        AppointmentState::Booked => "BOOKED",
-        AppointmentState::Cancelled => "CANCELLED",
-    }
+/// What the clinic noted of an appointment; nothing while nobody came.
+pub(super) fn visit_state(
+    db: &Connection,
+    slot: SlotId,
+    booking: BookingId,
+) -> rusqlite::Result<Option<AppointmentState>> {
+    db.prepare_cached("SELECT state FROM visit WHERE slot_id = ?1 AND booking = ?2")?
+        .query_row(params![stored(slot), booking.as_bytes()], |row| {
+            appointment_state(row, 0)
+        })
+        .optional()
+}
+
+/// Reads an appointment's state.
+pub(super) fn appointment_state(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<AppointmentState> {
+    AppointmentState::from_word(row.get_ref(column)?.as_str()?).ok_or(rusqlite::Error::InvalidQuery)
 }

@@ -8,7 +8,7 @@ use domain::{
 use rusqlite::{Connection, params};
 
 use super::batch::epoch_in_force;
-use super::rows::{ClaimRow, pair, superseded};
+use super::rows::{ClaimRow, pair, superseded, visit_state};
 use super::work::{Asked, Authority, Work};
 use super::writing::{Outcome, statement_fault};
 use crate::ledger::{AppointmentState, CancelOp, ClaimState, Fault, MoveOp, SideAnswer};
@@ -91,6 +91,9 @@ fn decide_move(work: &mut Work<'_>, op: &MoveOp) -> rusqlite::Result<Verdict> {
     let Some(from) = active.iter().find(|slot| slot.dose == op.dose) else {
         return Ok(claim.refuse(Refusal::DoseUnknown));
     };
+    if begun(work, op.booking, &[from.slot])? {
+        return Ok(claim.refuse(Refusal::AppointmentBegun));
+    }
     let target = match target_slot(work, op.to, from)? {
         Ok(target) => target,
         Err(refusal) => return Ok(claim.refuse(refusal)),
@@ -170,6 +173,9 @@ fn decide_cancel(work: &mut Work<'_>, op: &CancelOp) -> rusqlite::Result<Verdict
     }
     let slots_of = |rows: &[SlotState]| rows.iter().map(|row| row.slot).collect::<Vec<_>>();
     let concerned = slots_of(&given_up);
+    if begun(work, op.booking, &concerned)? {
+        return Ok(claim.refuse(Refusal::AppointmentBegun));
+    }
     for slot in &concerned {
         work.give_back(op.booking, *slot)?;
     }
@@ -191,6 +197,20 @@ fn decide_cancel(work: &mut Work<'_>, op: &CancelOp) -> rusqlite::Result<Verdict
         claim_version: ClaimVersion(claim.version.0 + 1),
     };
     work.record(&asked, claim, recorded, &concerned)
+}
+
+/// Who has come, or had the dose, has no appointment to give up.
+fn begun(work: &Work<'_>, booking: BookingId, slots: &[SlotId]) -> rusqlite::Result<bool> {
+    for slot in slots {
+        let visit = visit_state(work.db, *slot, booking)?;
+        if matches!(
+            visit,
+            Some(AppointmentState::CheckedIn | AppointmentState::Given)
+        ) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The active appointments of the booking, if the claim has it at the version the client saw.

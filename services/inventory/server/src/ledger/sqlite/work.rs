@@ -9,9 +9,7 @@ use domain::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::{
-    ClaimRow, appointment_word, claim_row, claim_word, recorded, slot_state, stored, superseded,
-};
+use super::rows::{ClaimRow, claim_row, claim_word, recorded, slot_state, stored, superseded};
 use crate::ledger::{AppointmentState, ClaimState, SlotCount};
 
 /// Under whose authority something is written.
@@ -137,7 +135,7 @@ impl<'a> Work<'a> {
                 slot.slot.0,
                 slot.day,
                 slot.dose,
-                appointment_word(state),
+                state.word(),
                 booking_code::of(booking),
                 who.campaign.as_str(),
                 who.person.as_bytes(),
