@@ -6,7 +6,7 @@ mod offered;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use domain::RegionId;
+use domain::{InstanceId, RegionId};
 use proto::Method;
 use runtime::boot::Boot;
 use runtime::keyspace::Keyspace;
@@ -26,12 +26,13 @@ use crate::callers::{Callers, CallersLayer, JwtCallers};
 use crate::config::{CallerSettings, Config, Settings, Shedding};
 use crate::metrics::GatewayMetrics;
 use crate::permits::{Permits, watch_identity};
+use crate::report::report_load;
 use crate::room::{Rooms, Streams, watch_rooms};
 use crate::routing::{
     Connector, NotAHeader, Owners, Router, Routes as RegionsRoutes, watch_region,
 };
 use crate::rpc::Services;
-use crate::shedding::{Gates, SheddingLayer};
+use crate::shedding::{Class, Gates, SheddingLayer};
 use heard::Heard;
 use offered::{follow_health, routes, set_health};
 
@@ -59,6 +60,8 @@ pub struct Host {
 pub struct Parts {
     /// Coordination; only read.
     pub keyspace: Keyspace,
+    /// Who this process is, to identity.
+    pub instance: InstanceId,
     /// The regions served.
     pub regions: Vec<RegionId>,
     /// The secret shared by all parts.
@@ -122,21 +125,25 @@ impl From<&Boot> for Host {
     }
 }
 
-/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
-pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
-    let ready = host.readiness.register("gateway");
-    let settings = ClientSettings {
+fn client_settings() -> ClientSettings {
+    ClientSettings {
         connect_timeout: CONNECT_WITHIN,
         keep_alive_every: KEEP_ALIVE_EVERY,
         keep_alive_within: KEEP_ALIVE_WITHIN,
         ..ClientSettings::default()
-    };
-    let connector = Connector::new(parts.services, settings, &parts.internal_key)
+    }
+}
+
+/// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
+pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
+    let ready = host.readiness.register("gateway");
+    let connector = Connector::new(parts.services, client_settings(), &parts.internal_key)
         .map_err(Fault::InternalKey)?;
     let gates = Gates::new(
         parts.shedding.commands,
         parts.shedding.permits,
         parts.shedding.reads,
+        parts.shedding.back_end,
     );
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
@@ -144,6 +151,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     let owners = Owners::new(
         connector.clone(),
         parts.channels_per_owner,
+        gates.back_ends(Class::Commands).clone(),
         host.tasks.clone(),
         stop.clone(),
     );
@@ -198,6 +206,8 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     };
     gateway.follow(&parts.keyspace, &connector);
     gateway.spawn("watch_rooms", watch_rooms(rooms));
+    let report = report_load(permits.clone(), gateway.gates.clone(), parts.instance);
+    gateway.spawn("report_load", report);
     gateway.spawn("watch_identity", watch_identity(permits, parts.keyspace));
     Ok(gateway)
 }
@@ -311,6 +321,7 @@ fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result
     let callers = callers(&settings.callers, host)?;
     Ok(Parts {
         keyspace,
+        instance: format!("gateway-{:08x}", rand::random::<u32>()).parse()?,
         regions: settings.regions.clone(),
         internal_key: settings.internal_key.clone(),
         page_key: settings.page_key.clone(),

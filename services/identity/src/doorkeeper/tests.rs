@@ -30,6 +30,7 @@ struct World {
     campaigns: Campaigns,
     publisher: Publisher,
     gathered: Gathered,
+    reports: Reports,
     clock: Clock,
     tasks: Tasks,
     drain: Drain,
@@ -106,6 +107,7 @@ async fn world() -> World {
         campaigns,
         publisher,
         gathered: Gathered::default(),
+        reports: Reports::default(),
         clock,
         tasks,
         drain,
@@ -136,6 +138,7 @@ impl World {
             rooms: self.keyspace.mirror(publish::PREFIX),
             controls: self.keyspace.mirror(control::PREFIX),
             gathered: self.gathered.clone(),
+            reports: self.reports.clone(),
             settings: settings::Settings {
                 start_per_second: 100.0,
                 presence: 1.0,

@@ -85,6 +85,7 @@ pub(crate) async fn start(
     let Identity {
         service,
         records,
+        doorkeeper,
         admin,
     } = identity::start(parts, &boot).expect("started");
     let server = Server::new(
@@ -93,7 +94,10 @@ pub(crate) async fn start(
         boot.registry.rpc_metrics(identity::server::methods()),
     );
     let (routes, drain) = (
-        Routes::new(service).add_service(records).add_service(admin),
+        Routes::new(service)
+            .add_service(records)
+            .add_service(doorkeeper)
+            .add_service(admin),
         boot.drain.clone(),
     );
     boot.tasks.spawn("serve", OnExit::Log, async move {
