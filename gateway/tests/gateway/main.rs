@@ -5,5 +5,6 @@ mod fake_inventory;
 mod setup;
 
 mod edge;
+mod load;
 mod reads;
 mod routing;

@@ -126,16 +126,7 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
             })
             .await;
     });
-    let register = member::register(
-        parts.keyspace.clone(),
-        parts.session.clone(),
-        parts.instance.clone(),
-        parts.advertise.clone(),
-        boot.drain.clone(),
-    );
-    boot.tasks
-        .spawn("identity_member", OnExit::StopProcess, register);
-
+    announce(&parts, boot);
     let reports = Reports::default();
     let rooms = start_doorkeeper(&parts, room_keys, &campaigns, reports.clone(), boot)?;
     let issuer = Issuer {
@@ -154,12 +145,12 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     };
     let records = RoomRecords::new(callers.clone(), parts.people);
     let records = RoomServiceServer::new(records).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let doorkeeper = DoorkeeperServiceServer::new(DoorkeeperRpc {
+    let clock = boot.clock.clone();
+    let doorkeeper = DoorkeeperRpc {
         callers: callers.clone(),
         reports,
-        clock: boot.clock.clone(),
-    })
-    .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        clock,
+    };
     let service = IdentityServiceServer::new(IdentityRpc { issuer, callers })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = CampaignAdminServiceServer::new(CampaignAdminRpc {
@@ -171,9 +162,23 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     Ok(Identity {
         service,
         records,
-        doorkeeper,
+        doorkeeper: DoorkeeperServiceServer::new(doorkeeper)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin,
     })
+}
+
+/// Tells gateways where this process is.
+fn announce(parts: &Parts, boot: &Boot) {
+    let register = member::register(
+        parts.keyspace.clone(),
+        parts.session.clone(),
+        parts.instance.clone(),
+        parts.advertise.clone(),
+        boot.drain.clone(),
+    );
+    boot.tasks
+        .spawn("identity_member", OnExit::StopProcess, register);
 }
 
 /// Starts what keeps rooms, and returns what operators do with them.

@@ -19,6 +19,7 @@ use crate::people::sqlite::SqlitePeople;
 use crate::person::Blinding;
 
 mod foretold;
+mod reported;
 
 const BOUND: Duration = Duration::from_secs(20);
 
