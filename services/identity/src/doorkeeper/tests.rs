@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use domain::place::{DrawTicket, Place};
 use domain::room::{BucketDocument, Phase, RegionState, Room, Seen, bucket_key};
 use domain::{PersonId, RegionId};
-use proto::inventory::{GetFiguresResponse, RegionFigures, ShardFigures, VaccineFigures};
+use proto::inventory::{
+    GetFiguresResponse, RegionFigures, RoomFigures, ShardFigures, VaccineFigures,
+};
 use runtime::reload::Reloading;
 use runtime::secret::Secret;
 use tokio::time::timeout;
@@ -171,8 +173,18 @@ impl World {
         places
     }
 
-    /// What an inventory tells of every region.
+    /// What an inventory tells of every region to which nobody has come.
     fn show(&self, left: u64) {
+        self.show_arrived(left, &[]);
+    }
+
+    /// What an inventory tells of every region, all of these people having come to each.
+    fn show_arrived(&self, left: u64, arrived: &[DrawTicket]) {
+        let mut registers = vec![0; domain::headcount::REGISTERS];
+        for ticket in arrived {
+            let (at, rank) = domain::headcount::mark(ticket);
+            registers[at] = registers[at].max(rank);
+        }
         let campaign = self.campaigns.get(&campaign()).expect("in force");
         let vaccine = campaign.campaign.rules.vaccines.first().expect("one");
         let regions = campaign
@@ -189,6 +201,11 @@ impl World {
                         left,
                         taken: 0,
                     }],
+                }],
+                rooms: vec![RoomFigures {
+                    campaign: campaign.campaign.campaign.to_string(),
+                    cohort: cohort().to_string(),
+                    arrived: registers.clone().into(),
                 }],
                 ..RegionFigures::default()
             });

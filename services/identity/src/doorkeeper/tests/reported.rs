@@ -64,45 +64,59 @@ async fn gateways_that_shed_slow_the_line_down_and_those_that_do_not_leave_it() 
     let _one = world.candidate("one");
     let mut gateway = world.reporting().await;
     world.until("a lobby", |_| true).await;
-    world.stamp(0, 3_000).await;
+    let places = world.stamp(0, 2_500).await;
     world.open(100_000).await;
     world
         .rooms
         .rate(&campaign(), &cohort(), None)
         .await
         .expect("set");
+    let seen = world.seen().await;
+    let order = places
+        .iter()
+        .map(|place| (seen.ordinal(place).expect("drawn"), place.ticket));
+    let order: Vec<(u64, DrawTicket)> = order.collect();
     world.show(1_000_000);
-    let steady = world
-        .until("as fast as it starts", |room| {
-            World::speed(room) > 0 && room.regions[&seoul()].left > 0
-        })
+    world
+        .until("the line moves", |room| frontier(room) > 20)
         .await;
-    let full = World::speed(&steady);
-    // Reports go on as gateways send them, each time with ten calls more; one shows whether they shed.
+    // Reports go on as gateways send them, ten calls more each time; whoever is let in comes at once.
     let mut calls = 0;
     let mut told = async |shed_of_ten: u64, until: &dyn Fn(&Room) -> bool| {
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
-        let ended = timeout(BOUND, async {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        let telling = async {
             loop {
                 looks.tick().await;
                 calls += 10;
                 let sent = report("gateway-1", calls, calls / 10 * shed_of_ten);
                 gateway.report_load(sent).await.expect("taken");
-                if let Some(room) = world.room().await.filter(|room| until(room)) {
+                let room = world.room().await.expect("there");
+                let line = &room.regions[&seoul()];
+                let came = order.iter().filter(|(ordinal, _)| *ordinal < line.f0);
+                let came: Vec<DrawTicket> = came.map(|(_, ticket)| *ticket).collect();
+                world.show_arrived(1_000_000, &came);
+                if until(&room) {
                     return room;
                 }
             }
-        });
-        ended.await.expect("in time")
+        };
+        timeout(BOUND, telling).await.expect("in time")
     };
-    let version = steady.version;
-    let well = told(0, &|room| room.version > version + 2).await;
-    let before = World::speed(&well);
-    assert!(before >= full, "calls that are served slow nothing");
-    // Not because inventories are silent.
-    world.show(1_000_000);
-    let slow = told(5, &|room| World::speed(room) * 4 <= before * 3).await;
-    assert!(World::speed(&slow) > 0, "slow is not stopped");
+    let well = told(0, &|room| frontier(room) > 300).await;
+    // A hundred a second, divided by a presence that wavers.
+    assert!(
+        World::speed(&well) >= 50_000,
+        "calls that are served slow nothing: {well:?}"
+    );
+    // Half of it, and half again, and half again.
+    let slow = told(5, &|room| World::speed(room) < 25_000).await;
+    assert!(World::speed(&slow) > 0, "not at its end: {slow:?}");
+    let version = slow.version;
+    let least = told(5, &|room| room.version > version + 4).await;
+    assert!(
+        frontier(&least) > frontier(&slow),
+        "slow is not stopped: {least:?}"
+    );
 }
 
 #[tokio::test]
