@@ -125,6 +125,16 @@ impl From<&Boot> for Host {
     }
 }
 
+fn gates(shedding: Shedding) -> Gates {
+    let Shedding {
+        commands,
+        permits,
+        reads,
+        back_end,
+    } = shedding;
+    Gates::new(commands, permits, reads, back_end)
+}
+
 fn client_settings() -> ClientSettings {
     ClientSettings {
         connect_timeout: CONNECT_WITHIN,
@@ -139,12 +149,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     let ready = host.readiness.register("gateway");
     let connector = Connector::new(parts.services, client_settings(), &parts.internal_key)
         .map_err(Fault::InternalKey)?;
-    let gates = Gates::new(
-        parts.shedding.commands,
-        parts.shedding.permits,
-        parts.shedding.reads,
-        parts.shedding.back_end,
-    );
+    let gates = gates(parts.shedding);
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
     let stop = CancellationToken::new();
@@ -162,13 +167,8 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         parts.verify_places,
         host.clock.clone(),
     );
-    let metrics = GatewayMetrics::register(
-        &host.registry,
-        &gates,
-        &availability,
-        &rooms,
-        &host.clock,
-    );
+    let metrics =
+        GatewayMetrics::register(&host.registry, &gates, &availability, &rooms, &host.clock);
     let permits = Permits::new(connector.clone(), gates.clone(), metrics.clone());
     let router = Router::new(
         routes.clone(),
