@@ -69,7 +69,12 @@ fn methods(descriptors: &prost_types::FileDescriptorSet) -> Result<String, Box<d
         (String::new(), String::new(), String::new(), String::new());
     for file in &descriptors.file {
         let package = file.package();
-        if ["doseline.inventory.v1", "doseline.admin.v1"].contains(&package) {
+        let internal = [
+            "doseline.inventory.v1",
+            "doseline.admin.v1",
+            "doseline.doorkeeper.v1",
+        ];
+        if internal.contains(&package) {
             continue;
         }
         for service in &file.service {

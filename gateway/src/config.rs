@@ -13,7 +13,7 @@ use runtime::secret::{Secret, SecretFile};
 use runtime::transport::{ClientTlsFiles, RawClientTls, RawServer, ServerSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::shedding::Limit;
+use crate::shedding::{Bounds, Limit};
 
 /// The whole file of the role `gateway`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -80,6 +80,12 @@ pub struct RawShedding {
     pub reads_max: u32,
     /// When answers take longer than this, fewer are let in; 10 ms to 10 s.
     pub answer_age_target: HumanDuration,
+    /// Answers below this are no reason to give a back end less; 1 ms to `answer_age_target`.
+    pub answer_age_calm: HumanDuration,
+    /// Calls that each inventory, and each member of identity, may always have at once; 1 to `back_end_max`.
+    pub back_end_min: u32,
+    /// Calls that each of them may have at once as long as its answers come in time; 1 to 1,000,000.
+    pub back_end_max: u32,
 }
 
 /// The file, validated.
@@ -146,6 +152,8 @@ pub struct Shedding {
     pub permits: Limit,
     /// Reads.
     pub reads: Limit,
+    /// What each inventory and each member of identity gets.
+    pub back_end: Bounds,
 }
 
 impl Default for RawGateway {
@@ -188,6 +196,11 @@ impl Default for RawShedding {
             permits_max: 8_192,
             reads_max: 16_384,
             answer_age_target: HumanDuration::from_secs(1),
+            answer_age_calm: HumanDuration::from_millis(100),
+            // A hand-over's worth of calls: fewer than this would be no load to shed.
+            back_end_min: 64,
+            // A second of work of the fastest owner seen.
+            back_end_max: 8_192,
         }
     }
 }
@@ -288,12 +301,24 @@ impl RawConfig for RawShedding {
         let target = problems
             .within(key, self.answer_age_target, ms(10)..=ms(10_000))
             .get();
+        let calm = self.answer_age_calm;
+        let calm = problems
+            .within("answer_age_calm", calm, ms(1)..=self.answer_age_target)
+            .get();
+        let ceiling = problems.within("back_end_max", self.back_end_max, 1..=1_000_000);
+        let floor = problems.within("back_end_min", self.back_end_min, 1..=ceiling);
         let mut limit =
             |key: &str, most: u32| Limit::new(problems.within(key, most, 1..=1_000_000), target);
         Some(Shedding {
             commands: limit("commands_max", self.commands_max),
             permits: limit("permits_max", self.permits_max),
             reads: limit("reads_max", self.reads_max),
+            back_end: Bounds {
+                floor,
+                ceiling,
+                calm,
+                target,
+            },
         })
     }
 }

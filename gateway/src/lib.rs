@@ -7,6 +7,7 @@ pub mod callers;
 pub mod config;
 mod metrics;
 mod permits;
+mod report;
 mod room;
 mod routing;
 mod rpc;

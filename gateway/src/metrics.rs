@@ -13,7 +13,7 @@ use runtime::metrics::Registry;
 
 use crate::availability::Availability;
 use crate::room::Rooms;
-use crate::shedding::{Class, Gates};
+use crate::shedding::{Class, Gates, Spread};
 
 /// Why something is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,8 @@ pub(crate) enum Retry {
     NotAdmitted,
     /// A member of identity did not answer.
     Identity,
+    /// Whoever was asked has enough to do, and another one can answer as well.
+    Full,
 }
 
 impl Retry {
@@ -53,6 +55,7 @@ impl Retry {
             Self::Unknown => "unknown",
             Self::NotAdmitted => "not_admitted",
             Self::Identity => "identity",
+            Self::Full => "full",
         }
     }
 }
@@ -65,6 +68,14 @@ struct RetryLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClassLabels {
     class: &'static str,
+}
+
+/// Which of several back ends' figures.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpreadLabels {
+    class: &'static str,
+    /// `min`, `max` or `sum` over the back ends of the class.
+    of: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,12 +95,12 @@ pub struct Refusals(Family<RefusalLabels, Counter>);
 /// The counters that handlers touch. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayMetrics {
-    retries: Arc<[Counter; 10]>,
+    retries: Arc<[Counter; 11]>,
     /// What was refused here.
     pub(crate) refusals: Refusals,
 }
 
-const RETRIES: [Retry; 10] = [
+const RETRIES: [Retry; 11] = [
     Retry::NoRoute,
     Retry::Unreachable,
     Retry::Broken,
@@ -100,6 +111,7 @@ const RETRIES: [Retry; 10] = [
     Retry::Unknown,
     Retry::NotAdmitted,
     Retry::Identity,
+    Retry::Full,
 ];
 
 impl GatewayMetrics {
@@ -214,6 +226,7 @@ impl Collector for Figures {
             None,
             gauge.metric_type(),
         )?)?;
+        self.encode_back_ends(&mut encoder)?;
         let mut all = encoder.encode_descriptor(
             "availability_age_seconds",
             "Age of the oldest shard's figures that are served, by region",
@@ -233,6 +246,46 @@ impl Collector for Figures {
     }
 }
 
+impl Figures {
+    /// Limits and use of the back ends: least, most and sum of each class, and never whose.
+    fn encode_back_ends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        type Pick = fn((Spread, Spread)) -> Spread;
+        let figures: [(&str, &str, Pick); 2] = [
+            (
+                "gateway_back_end_limit",
+                "Calls that a back end may have at once, over the back ends of a class",
+                |(limits, _)| limits,
+            ),
+            (
+                "gateway_back_end_in_flight",
+                "Calls that a back end has now, over the back ends of a class",
+                |(_, in_flight)| in_flight,
+            ),
+        ];
+        for (name, help, pick) in figures {
+            let kind = ConstGauge::new(0_i64).metric_type();
+            let mut all = encoder.encode_descriptor(name, help, None, kind)?;
+            for class in Class::ALL {
+                let Some(spreads) = self.gates.back_ends(class).spreads() else {
+                    continue;
+                };
+                let spread = pick(spreads);
+                let values = [
+                    ("min", u64::from(spread.least)),
+                    ("max", u64::from(spread.most)),
+                    ("sum", spread.sum),
+                ];
+                for (of, value) in values {
+                    let class = class.as_str();
+                    let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+                    value.encode(all.encode_family(&SpreadLabels { class, of })?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -242,7 +295,7 @@ mod tests {
     use runtime::trusted_keys::{TrustedKeysFile, render};
 
     use super::*;
-    use crate::shedding::Limit;
+    use crate::shedding::{Bounds, Limit};
 
     #[tokio::test]
     async fn every_reason_has_its_own_counter_and_every_figure_is_shown() {
@@ -251,7 +304,15 @@ mod tests {
         }
         let registry = Registry::new();
         let limit = Limit::new(1, Duration::from_secs(1));
-        let gates = Gates::new(limit, limit, limit);
+        let bounds = Bounds {
+            floor: 1,
+            ceiling: 7,
+            calm: Duration::from_millis(1),
+            target: Duration::from_secs(1),
+        };
+        let gates = Gates::new(limit, limit, limit, bounds);
+        let back_ends = [(); 2].map(|()| gates.back_ends(Class::Commands).limiter());
+        let _place = back_ends[0].enter(false);
         let availability = Availability::new(["seoul".parse().expect("slug")]);
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys.json");
@@ -275,6 +336,10 @@ mod tests {
             "doseline_gateway_shed_total{class=\"reads\"} 1",
             "doseline_gateway_shed_total{class=\"permits\"} 0",
             "doseline_rooms_age_seconds 0",
+            "doseline_gateway_back_end_limit{class=\"commands\",of=\"min\"} 7",
+            "doseline_gateway_back_end_limit{class=\"commands\",of=\"sum\"} 14",
+            "doseline_gateway_back_end_in_flight{class=\"commands\",of=\"min\"} 0",
+            "doseline_gateway_back_end_in_flight{class=\"commands\",of=\"max\"} 1",
         ] {
             assert!(page.contains(line), "{line} in\n{page}");
         }

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use domain::Refusal;
+use futures::future::join_all;
+use proto::doorkeeper::ReportLoadRequest;
+use proto::doorkeeper::doorkeeper_service_client::DoorkeeperServiceClient;
 use proto::identity::identity_service_client::IdentityServiceClient;
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
 use proto::room::room_service_client::RoomServiceClient;
@@ -26,7 +29,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::callers::{CALLER_HEADER, Caller};
 use crate::metrics::{GatewayMetrics, Retry};
 use crate::routing::{Addr, Backoff, Connector};
-use crate::shedding::{Class, Gates};
+use crate::shedding::{Class, Gates, Heard, Limiter};
 
 const PREFIX: &str = "/doseline/identity/member/";
 const WAIT_FIRST: Duration = Duration::from_millis(20);
@@ -49,8 +52,15 @@ pub(crate) struct Permits {
 #[derive(Default)]
 struct Members {
     /// By address, so that a channel outlives changes of other members.
-    channels: BTreeMap<Addr, [Channel; CHANNELS_EACH]>,
+    all: BTreeMap<Addr, Member>,
     staying: Vec<Addr>,
+}
+
+/// A member, as long as it is known.
+#[derive(Clone)]
+struct Member {
+    channels: [Channel; CHANNELS_EACH],
+    limiter: Arc<Limiter>,
 }
 
 /// What makes a request of ours one.
@@ -100,20 +110,35 @@ impl Permits {
         let mut changes = self.changes.subscribe();
         let mut waits = Backoff::new(WAIT_FIRST, WAIT_LONGEST);
         let mut at: usize = rand::random_range(0..1_024);
+        let (mut let_in, mut full) = (false, 0);
         loop {
             changes.mark_unchanged();
-            let channel = self.members.load().channel(at);
+            let members = self.members.load_full();
+            let next = members.next(at);
             at += 1;
-            if let Some(channel) = channel {
+            if let Some((member, channel)) = next {
+                let Some(place) = member.limiter.enter(let_in) else {
+                    full += 1;
+                    if full < members.in_turn() {
+                        self.metrics.retried(Retry::Full);
+                        continue;
+                    }
+                    return Err(self.gates.turn_away(Class::Permits).into());
+                };
+                let_in = true;
                 let began = Instant::now();
                 let asked = self.ask(channel, caller, request, deadline);
                 let within = (began + MEMBER_WITHIN).min(deadline);
                 match timeout_at(within, asked).await {
                     Ok(Ok(answer)) => {
                         self.gates.waited(Class::Permits, began.elapsed());
+                        place.answered(Heard::Decided, began);
                         return Ok(Response::new(answer.into_inner()));
                     }
-                    Ok(Err(status)) if !worth_another(&status) => return Err(passed_on(&status)),
+                    Ok(Err(status)) if !worth_another(&status) => {
+                        place.answered(load_told_by(&status), began);
+                        return Err(passed_on(&status));
+                    }
                     Ok(Err(_)) | Err(_) => self.metrics.retried(Retry::Identity),
                 }
             }
@@ -155,9 +180,10 @@ impl Permits {
             let mut waits = Backoff::new(WAIT_FIRST, WAIT_LONGEST);
             let mut at: usize = rand::random_range(0..1_024);
             loop {
-                let channel = self.members.load().channel(at);
+                let members = self.members.load_full();
+                let next = members.next(at);
                 at += 1;
-                if let Some(channel) = channel {
+                if let Some((_, channel)) = next {
                     let client = RoomServiceClient::new(channel);
                     let signed = Signed {
                         metadata: self.signed(caller)?,
@@ -195,9 +221,9 @@ impl Permits {
                 continue;
             };
             let addr = Addr::from(value.addr);
-            let known = before.channels.get(&addr).cloned();
-            let channels = match known.map_or_else(|| self.channels(&addr), Ok) {
-                Ok(channels) => channels,
+            let known = before.all.get(&addr).cloned();
+            let member = match known.map_or_else(|| self.member(&addr), Ok) {
+                Ok(member) => member,
                 Err(error) => {
                     let error = runtime::fields::chain(&error);
                     tracing::error!(
@@ -210,14 +236,40 @@ impl Permits {
             if !value.draining {
                 after.staying.push(Arc::clone(&addr));
             }
-            after.channels.insert(addr, channels);
+            after.all.insert(addr, member);
         }
         self.members.store(Arc::new(after));
         self.changes.send_modify(|count| *count += 1);
     }
 
-    fn channels(&self, addr: &Addr) -> Result<[Channel; CHANNELS_EACH], runtime::transport::Fault> {
-        Ok([self.connector.channel(addr)?, self.connector.channel(addr)?])
+    fn member(&self, addr: &Addr) -> Result<Member, runtime::transport::Fault> {
+        Ok(Member {
+            channels: [self.connector.channel(addr)?, self.connector.channel(addr)?],
+            limiter: self.gates.back_ends(Class::Permits).limiter(),
+        })
+    }
+
+    /// Tells every member how much this gateway has to do; whoever does not answer in time is told the next time.
+    pub(crate) async fn tell(&self, report: &ReportLoadRequest, within: Duration) {
+        let members = self.members.load_full();
+        let tells = members.all.values().map(|member| {
+            let mut metadata = MetadataMap::new();
+            self.connector.internal().sign(&mut metadata);
+            let signed = Signed {
+                metadata,
+                deadline: Instant::now() + within,
+            };
+            let request = signed.with(report.clone());
+            let mut client = DoorkeeperServiceClient::new(member.channels[0].clone());
+            async move { tokio::time::timeout(within, client.report_load(request)).await }
+        });
+        for told in join_all(tells).await {
+            match told.map(|told| told.map_err(normalised)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a report of load was not taken"),
+                Err(_) => tracing::debug!("a report of load was not taken in time"),
+            }
+        }
     }
 }
 
@@ -240,14 +292,31 @@ impl Signed {
 
 impl Members {
     /// Members in turns, those that stay before those that go; then their channels in turns.
-    fn channel(&self, at: usize) -> Option<Channel> {
-        let channels = if self.staying.is_empty() {
-            self.channels.values().nth(at % self.channels.len().max(1))
+    fn next(&self, at: usize) -> Option<(&Member, Channel)> {
+        let member = if self.staying.is_empty() {
+            self.all.values().nth(at % self.all.len().max(1))
         } else {
-            self.channels.get(&self.staying[at % self.staying.len()])
+            self.all.get(&self.staying[at % self.staying.len()])
         }?;
         let turn = at / self.staying.len().max(1);
-        Some(channels[turn % CHANNELS_EACH].clone())
+        Some((member, member.channels[turn % CHANNELS_EACH].clone()))
+    }
+
+    /// How many take turns.
+    fn in_turn(&self) -> usize {
+        if self.staying.is_empty() {
+            self.all.len()
+        } else {
+            self.staying.len()
+        }
+    }
+}
+
+/// What a refusal says about the load of who gave it.
+fn load_told_by(status: &Status) -> Heard {
+    match read(status).map(|refused| refused.refusal) {
+        Some(Refusal::Overloaded) => Heard::Refused,
+        _ => Heard::Nothing,
     }
 }
 

@@ -6,7 +6,7 @@ mod offered;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use domain::RegionId;
+use domain::{InstanceId, RegionId};
 use proto::Method;
 use runtime::boot::Boot;
 use runtime::keyspace::Keyspace;
@@ -26,12 +26,13 @@ use crate::callers::{Callers, CallersLayer, JwtCallers};
 use crate::config::{CallerSettings, Config, Settings, Shedding};
 use crate::metrics::GatewayMetrics;
 use crate::permits::{Permits, watch_identity};
+use crate::report::report_load;
 use crate::room::{Rooms, Streams, watch_rooms};
 use crate::routing::{
     Connector, NotAHeader, Owners, Router, Routes as RegionsRoutes, watch_region,
 };
 use crate::rpc::Services;
-use crate::shedding::{Gates, SheddingLayer};
+use crate::shedding::{Class, Gates, SheddingLayer};
 use heard::Heard;
 use offered::{follow_health, routes, set_health};
 
@@ -59,6 +60,8 @@ pub struct Host {
 pub struct Parts {
     /// Coordination; only read.
     pub keyspace: Keyspace,
+    /// Who this process is, to identity.
+    pub instance: InstanceId,
     /// The regions served.
     pub regions: Vec<RegionId>,
     /// The secret shared by all parts.
@@ -122,6 +125,16 @@ impl From<&Boot> for Host {
     }
 }
 
+fn gates(shedding: Shedding) -> Gates {
+    let Shedding {
+        commands,
+        permits,
+        reads,
+        back_end,
+    } = shedding;
+    Gates::new(commands, permits, reads, back_end)
+}
+
 /// How inventories and identity are called.
 fn connector(services: Option<ClientTls>, key: &Secret) -> Result<Connector, Fault> {
     let settings = ClientSettings {
@@ -137,18 +150,14 @@ fn connector(services: Option<ClientTls>, key: &Secret) -> Result<Connector, Fau
 pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     let ready = host.readiness.register("gateway");
     let connector = connector(parts.services, &parts.internal_key)?;
-    let Shedding {
-        commands,
-        permits,
-        reads,
-    } = parts.shedding;
-    let gates = Gates::new(commands, permits, reads);
+    let gates = gates(parts.shedding);
     let availability = Availability::new(parts.regions.iter().cloned());
     let routes = RegionsRoutes::new(parts.regions.iter().cloned());
     let stop = CancellationToken::new();
     let owners = Owners::new(
         connector.clone(),
         parts.channels_per_owner,
+        gates.back_ends(Class::Commands).clone(),
         host.tasks.clone(),
         stop.clone(),
     );
@@ -205,6 +214,8 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
     };
     gateway.follow(&parts.keyspace, &connector);
     gateway.spawn("watch_rooms", watch_rooms(rooms));
+    let report = report_load(permits.clone(), gateway.gates.clone(), parts.instance);
+    gateway.spawn("report_load", report);
     gateway.spawn("watch_identity", watch_identity(permits, parts.keyspace));
     Ok(gateway)
 }
@@ -318,6 +329,7 @@ fn parts(settings: &Settings, keyspace: Keyspace, host: &Host) -> anyhow::Result
     let callers = callers(&settings.callers, host)?;
     Ok(Parts {
         keyspace,
+        instance: format!("gateway-{:08x}", rand::random::<u32>()).parse()?,
         regions: settings.regions.clone(),
         internal_key: settings.internal_key.clone(),
         page_key: settings.page_key.clone(),

@@ -23,6 +23,7 @@ pub use generated::doseline::availability::v1 as availability;
 pub use generated::doseline::booking::v1 as booking;
 pub use generated::doseline::clinic::v1 as clinic;
 pub use generated::doseline::common::v1 as common;
+pub use generated::doseline::doorkeeper::v1 as doorkeeper;
 pub use generated::doseline::identity::v1 as identity;
 pub use generated::doseline::inventory::v1 as inventory;
 pub use generated::doseline::room::v1 as room;

@@ -16,6 +16,8 @@ fn every_problem_is_told_at_once() {
         [gateway.shedding]
         commands_max = 0
         answer_age_target = "1h"
+        answer_age_calm = "2h"
+        back_end_min = 9000
     "#;
     let invalid = Layers::new()
         .text(toml)
@@ -32,6 +34,8 @@ fn every_problem_is_told_at_once() {
         "gateway.watchers_max",
         "gateway.shedding.commands_max",
         "gateway.shedding.answer_age_target",
+        "gateway.shedding.answer_age_calm",
+        "gateway.shedding.back_end_min",
         "gateway.internal_key_file",
         "gateway.page_key_file",
         "gateway.permit_keys_file",

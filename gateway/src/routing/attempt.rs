@@ -25,7 +25,7 @@ use super::verb::permit_of;
 use crate::availability::Availability;
 use crate::metrics::{GatewayMetrics, Retry};
 use crate::room::Rooms;
-use crate::shedding::{Class, Gates};
+use crate::shedding::{Class, Gates, Heard};
 
 const WAIT_FIRST: Duration = Duration::from_millis(10);
 /// A take-over is done in under a second; waiting longer than this would be most of it.
@@ -82,6 +82,10 @@ struct Attempts<'a> {
     /// Whom an instance named for a command that no shard decides.
     named: Option<Addr>,
     not_admitted_since: Option<Instant>,
+    /// Some instance had a place for it: from then on no other one refuses it for load.
+    let_in: bool,
+    /// Instances that had none.
+    full: usize,
     /// Something may have been written that nobody has told us of.
     in_doubt: bool,
 }
@@ -133,6 +137,8 @@ impl Router {
             silences: 0,
             named: None,
             not_admitted_since: None,
+            let_in: false,
+            full: 0,
             in_doubt: false,
         };
         match timeout_at(call.deadline, attempts.run()).await {
@@ -199,15 +205,18 @@ impl Attempts<'_> {
             epoch = target.shard.map(|(_, epoch)| epoch.0),
             attempt = self.tries,
         );
+        let Some(instance) = self.router.owners.instance(&target.addr) else {
+            return self.unreachable();
+        };
+        let Some(place) = instance.enter(self.let_in) else {
+            return self.another_or_none(&target);
+        };
         let command = self.command(&target, &span);
         let began = Instant::now();
-        let Some(waiting) = self.router.owners.submit(&target.addr, command) else {
-            self.named = None;
-            return Next::Again {
-                why: Retry::Unreachable,
-                at_once: false,
-            };
+        let Some(waiting) = instance.submit(command) else {
+            return self.unreachable();
         };
+        self.let_in = true;
         // Until an answer says otherwise; also if the deadline ends this future here.
         let doubt_before = std::mem::replace(&mut self.in_doubt, true);
         let patience = ANY_MEMBER_WITHIN * (1 << self.silences.min(8));
@@ -221,21 +230,18 @@ impl Attempts<'_> {
         .instrument(span)
         .await;
         match reply {
-            Some(Ok(answer::Outcome::Refused(refused))) => {
-                self.router.gates.waited(Class::Commands, began.elapsed());
-                self.refused(&target, refused, doubt_before)
-            }
             Some(Ok(outcome)) => {
                 self.router.gates.waited(Class::Commands, began.elapsed());
-                Next::Done(Ok(outcome))
+                place.answered(load_told_by(&outcome), began);
+                if let answer::Outcome::Refused(refused) = outcome {
+                    self.refused(&target, refused, doubt_before)
+                } else {
+                    Next::Done(Ok(outcome))
+                }
             }
             Some(Err(Broken::Unsent)) => {
                 self.in_doubt = doubt_before;
-                self.named = None;
-                Next::Again {
-                    why: Retry::Unreachable,
-                    at_once: false,
-                }
+                self.unreachable()
             }
             Some(Err(Broken::Sent)) => {
                 self.named = None;
@@ -252,6 +258,27 @@ impl Attempts<'_> {
                 }
             }
         }
+    }
+
+    fn unreachable(&mut self) -> Next {
+        self.named = None;
+        Next::Again {
+            why: Retry::Unreachable,
+            at_once: false,
+        }
+    }
+
+    /// The instance has enough to do: where any member can answer, another one is asked; else the caller returns later.
+    fn another_or_none(&mut self, target: &Target) -> Next {
+        self.named = None;
+        self.full += 1;
+        if target.shard.is_none() && self.full < self.region.known().members.len() {
+            return Next::Again {
+                why: Retry::Full,
+                at_once: true,
+            };
+        }
+        Next::Done(Err(self.router.gates.turn_away(Class::Commands)))
     }
 
     fn command(&self, target: &Target, span: &tracing::Span) -> Command {
@@ -337,6 +364,21 @@ impl Attempts<'_> {
         let since = *self.not_admitted_since.get_or_insert(now);
         now.duration_since(since) < NOT_ADMITTED_FOR
             && self.router.rooms.admits(permit_of(&self.call.action))
+    }
+}
+
+/// What an answer says about the load of who gave it. Only what was looked at in the ledger took the time that everything
+/// takes; a shard on its way elsewhere and a request that was wrong say nothing.
+fn load_told_by(outcome: &answer::Outcome) -> Heard {
+    let answer::Outcome::Refused(refused) = outcome else {
+        return Heard::Decided;
+    };
+    match Refusal::from_code(&refused.reason) {
+        Some(Refusal::Overloaded) => Heard::Refused,
+        Some(Refusal::NotOwner) | None => Heard::Nothing,
+        Some(known) if REPEATED.iter().any(|(repeated, _)| *repeated == known) => Heard::Nothing,
+        Some(_) if refused.claim_version.is_some() => Heard::Decided,
+        Some(_) => Heard::Nothing,
     }
 }
 

@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use super::INTERNAL_HEADER;
 use super::line::{Line, Waiting};
 use super::table::Addr;
+use crate::shedding::{BackEnds, Limiter, Place};
 
 /// A region has tens of members; more addresses than this come from a mistake, not from growth.
 const INSTANCES_MAX: usize = 1_024;
@@ -47,6 +48,7 @@ pub(crate) struct Owners(Arc<Inner>);
 struct Inner {
     connector: Connector,
     lines_each: usize,
+    limits: BackEnds,
     tasks: Tasks,
     stop: CancellationToken,
     instances: ArcSwap<BTreeMap<Addr, Arc<Instance>>>,
@@ -58,6 +60,7 @@ struct Inner {
 pub(super) struct Instance {
     lines: Vec<Arc<Line>>,
     next: AtomicUsize,
+    limiter: Arc<Limiter>,
     stop: CancellationToken,
 }
 
@@ -107,12 +110,14 @@ impl Owners {
     pub(crate) fn new(
         connector: Connector,
         lines_each: usize,
+        limits: BackEnds,
         tasks: Tasks,
         stop: CancellationToken,
     ) -> Self {
         Self(Arc::new(Inner {
             connector,
             lines_each,
+            limits,
             tasks,
             stop,
             instances: ArcSwap::default(),
@@ -120,15 +125,11 @@ impl Owners {
         }))
     }
 
-    /// Hands a command to the instance at `addr`; `None` when it is not connected.
-    pub(super) fn submit(&self, addr: &Addr, command: Command) -> Option<Waiting> {
+    /// The instance at `addr`, whether it is connected or not.
+    pub(super) fn instance(&self, addr: &Addr) -> Option<Arc<Instance>> {
         let known = self.0.instances.load().get(addr).map(Arc::clone);
-        let instance = match known {
-            Some(instance) => instance,
-            // Heard of from another instance before the key space told: connect, the next attempt finds it.
-            None => self.0.add(addr)?,
-        };
-        instance.submit(command)
+        // Heard of from another instance before the key space told: connect, the next attempt finds it.
+        known.or_else(|| self.0.add(addr))
     }
 
     /// What a region needs; streams to addresses that no region needs any more are ended.
@@ -187,6 +188,7 @@ impl Inner {
         let instance = Arc::new(Instance {
             lines,
             next: AtomicUsize::new(0),
+            limiter: self.limits.limiter(),
             stop,
         });
         let mut after = BTreeMap::clone(&before);
@@ -197,7 +199,13 @@ impl Inner {
 }
 
 impl Instance {
-    fn submit(&self, mut command: Command) -> Option<Waiting> {
+    /// A place among its calls, or none when it has enough to do. `again`: the call was let in before.
+    pub(super) fn enter(&self, again: bool) -> Option<Place> {
+        self.limiter.enter(again)
+    }
+
+    /// Hands a command over; `None` when the instance is not connected.
+    pub(super) fn submit(&self, mut command: Command) -> Option<Waiting> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         for offset in 0..self.lines.len() {
             let line = &self.lines[first.wrapping_add(offset) % self.lines.len()];

@@ -16,10 +16,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{Class, Gates, Seat};
-
-/// Those turned away together must not come back together: 1 to 3 s in steps.
-const RETURN_AFTER_MS: [u64; 8] = [1_000, 1_300, 1_600, 1_900, 2_200, 2_500, 2_800, 3_000];
+use super::{Class, Gates, RETURN_AFTER_MS, Seat};
 
 /// Puts [`SheddingService`] around a service.
 #[derive(Clone, Debug)]
@@ -135,12 +132,18 @@ mod tests {
     use proto::status::read;
 
     use super::*;
-    use crate::shedding::Limit;
+    use crate::shedding::{Bounds, Limit};
 
     #[tokio::test]
     async fn beyond_the_limit_a_call_is_told_when_to_return() {
         let limit = Limit::new(1, Duration::from_secs(1));
-        let layer = SheddingLayer::new(Gates::new(limit, limit, limit));
+        let bounds = Bounds {
+            floor: 1,
+            ceiling: 1,
+            calm: Duration::from_millis(1),
+            target: Duration::from_secs(1),
+        };
+        let layer = SheddingLayer::new(Gates::new(limit, limit, limit, bounds));
         let mut service = layer.layer(tower::service_fn(|_: http::Request<()>| {
             Box::pin(async {
                 std::future::pending::<()>().await;

@@ -33,12 +33,6 @@ impl Limit {
         let floor = (self.in_flight_max / FLOOR_PART).max(1);
         u32::try_from(part).unwrap_or(self.in_flight_max).max(floor)
     }
-
-    /// Whether one more may come in beside `in_flight` others.
-    #[must_use]
-    pub fn admits(&self, in_flight: u32, age: Duration) -> bool {
-        in_flight < self.ceiling(age)
-    }
 }
 
 #[cfg(test)]
@@ -66,9 +60,8 @@ mod tests {
     }
 
     #[test]
-    fn one_too_many_is_one_too_many() {
-        assert!(LIMIT.admits(799, Duration::ZERO));
-        assert!(!LIMIT.admits(800, Duration::ZERO));
-        assert!(Limit::new(1, Duration::from_millis(1)).admits(0, Duration::from_secs(9)));
+    fn somebody_is_always_let_in() {
+        let least = Limit::new(1, Duration::from_millis(1));
+        assert_eq!(least.ceiling(Duration::from_secs(9)), 1);
     }
 }

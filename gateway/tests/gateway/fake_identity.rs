@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proto::doorkeeper::doorkeeper_service_server::{DoorkeeperService, DoorkeeperServiceServer};
+use proto::doorkeeper::{ReportLoadRequest, ReportLoadResponse};
 use proto::identity::identity_service_server::{IdentityService, IdentityServiceServer};
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
 use runtime::metrics::Registry;
@@ -22,7 +24,10 @@ pub(crate) struct FakeIdentity {
 }
 
 struct Shared {
-    react: React,
+    /// `None` never answers.
+    react: Option<React>,
+    /// The secret and the content of each report of load.
+    reports: Mutex<Vec<(String, ReportLoadRequest)>>,
     /// The calling system and the secret of each call.
     calls: Mutex<Vec<(String, String)>>,
 }
@@ -37,8 +42,18 @@ impl FakeIdentity {
         + Sync
         + 'static,
     ) -> Self {
+        Self::with(Some(Box::new(react))).await
+    }
+
+    /// One that hears requests for permits and never answers them.
+    pub(crate) async fn stuck() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(react: Option<React>) -> Self {
         let shared = Arc::new(Shared {
-            react: Box::new(react),
+            react,
+            reports: Mutex::default(),
             calls: Mutex::default(),
         });
         let drain = Drain::within(Duration::ZERO);
@@ -52,7 +67,9 @@ impl FakeIdentity {
             Limits::default(),
             Registry::new().rpc_metrics(Vec::<String>::new()),
         );
-        let routes = Routes::new(IdentityServiceServer::new(Service(Arc::clone(&shared))));
+        let service = Service(Arc::clone(&shared));
+        let routes = Routes::new(IdentityServiceServer::new(service.clone()))
+            .add_service(DoorkeeperServiceServer::new(service));
         tasks.spawn("fake_identity", OnExit::Ignore, async move {
             let _ = server.serve(listener, routes, &drain).await;
         });
@@ -61,6 +78,10 @@ impl FakeIdentity {
             shared,
             _tasks: tasks,
         }
+    }
+
+    pub(crate) fn reports(&self) -> Vec<(String, ReportLoadRequest)> {
+        self.shared.reports.lock().expect("not poisoned").clone()
     }
 
     pub(crate) fn calls(&self) -> Vec<(String, String)> {
@@ -74,15 +95,35 @@ impl IdentityService for Service {
         &self,
         request: Request<IssuePermitRequest>,
     ) -> Result<Response<IssuePermitResponse>, Status> {
-        let header = |name: &str| {
-            let value = request
-                .metadata()
-                .get(name)
-                .and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().to_owned()
-        };
-        let call = (header("x-doseline-caller"), header("x-doseline-internal"));
+        let call = (
+            header(&request, "x-doseline-caller"),
+            header(&request, "x-doseline-internal"),
+        );
         self.0.calls.lock().expect("not poisoned").push(call);
-        (self.0.react)(request.get_ref()).map(Response::new)
+        match &self.0.react {
+            Some(react) => react(request.get_ref()).map(Response::new),
+            None => std::future::pending().await,
+        }
     }
+}
+
+#[tonic::async_trait]
+impl DoorkeeperService for Service {
+    async fn report_load(
+        &self,
+        request: Request<ReportLoadRequest>,
+    ) -> Result<Response<ReportLoadResponse>, Status> {
+        let secret = header(&request, "x-doseline-internal");
+        let mut reports = self.0.reports.lock().expect("not poisoned");
+        reports.push((secret, request.into_inner()));
+        Ok(Response::new(ReportLoadResponse {}))
+    }
+}
+
+fn header<T>(request: &Request<T>, name: &str) -> String {
+    let value = request
+        .metadata()
+        .get(name)
+        .and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }

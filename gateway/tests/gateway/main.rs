@@ -6,5 +6,6 @@ mod setup;
 
 mod clinics;
 mod edge;
+mod load;
 mod reads;
 mod routing;

@@ -10,7 +10,7 @@ use domain::room::{BucketDocument, Bytes32, Frontier, Phase, Room, bucket_key};
 use domain::{PersonId, Refusal, Serial};
 use ed25519_dalek::SigningKey;
 use gateway::callers::Callers;
-use gateway::shedding::Limit;
+use gateway::shedding::{Bounds, Limit};
 use gateway::{Host, Parts, Shedding};
 use proto::booking::booking_service_client::BookingServiceClient;
 use proto::booking::{BookRequest, BookResponse};
@@ -47,6 +47,12 @@ pub(crate) fn wide() -> Shedding {
         commands: limit,
         permits: limit,
         reads: limit,
+        back_end: Bounds {
+            floor: 1_000,
+            ceiling: 10_000,
+            calm: Duration::from_secs(10),
+            target: Duration::from_secs(10),
+        },
     }
 }
 
@@ -80,6 +86,7 @@ impl Setup {
         let keyspace = Keyspace::local(None).expect("in memory");
         let parts = Parts {
             keyspace: keyspace.clone(),
+            instance: "gateway-1".parse().expect("slug"),
             regions: vec!["seoul".parse().expect("slug")],
             internal_key: Secret::new(SECRET),
             page_key: Secret::new("fleet"),

@@ -13,6 +13,7 @@ pub mod permit;
 pub mod place;
 pub mod refusal;
 pub mod room;
+pub mod spread;
 pub mod time;
 
 pub use command::{Action, Claimant, Op, Recorded, SlotPair, SlotState, Verdict};

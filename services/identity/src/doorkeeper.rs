@@ -28,13 +28,16 @@ pub mod history;
 mod keeper;
 pub mod lines;
 pub mod publish;
+pub mod reports;
 pub mod schedule;
 pub mod settings;
+mod spans;
 pub mod steer;
 
 use figures::{Gathered, Inventories};
 use keeper::Keeper;
 use publish::Publisher;
+use reports::Reports;
 
 /// What a doorkeeper works with.
 pub struct Parts {
@@ -52,6 +55,8 @@ pub struct Parts {
     pub controls: Mirror,
     /// What inventories show.
     pub gathered: Gathered,
+    /// What gateways report.
+    pub reports: Reports,
     /// How rooms are steered.
     pub settings: settings::Settings,
     /// The clocks.

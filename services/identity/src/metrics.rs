@@ -51,6 +51,8 @@ pub struct Metrics {
     pub wanted: Family<RegionLabels, Gauge<f64, AtomicU64>>,
     /// The part of admitted people who come, by region, as last measured.
     pub presence: Family<RegionLabels, Gauge<f64, AtomicU64>>,
+    /// The part of the rate that gateways' reports leave, by region.
+    pub brake: Family<RegionLabels, Gauge<f64, AtomicU64>>,
 }
 
 /// A region.
@@ -118,6 +120,11 @@ impl Metrics {
                 "Part of the admitted people who come, as the doorkeeper measures it, by region",
                 metrics.presence.clone(),
             );
+            all.register(
+                "identity_gateways_brake_ratio",
+                "Part of the rate that is left after the load which gateways report, by region",
+                metrics.brake.clone(),
+            );
         });
         metrics
     }
@@ -138,6 +145,7 @@ impl Metrics {
             rooms_put_back: Counter::default(),
             wanted: Family::default(),
             presence: Family::default(),
+            brake: Family::default(),
         }
     }
 
@@ -169,6 +177,7 @@ impl Metrics {
             };
             self.wanted.get_or_create(&labels).set(basis.wanted);
             self.presence.get_or_create(&labels).set(basis.presence);
+            self.brake.get_or_create(&labels).set(basis.brake);
         }
     }
 

@@ -19,9 +19,11 @@ use crate::campaigns;
 use crate::issue::{Ask, Issuer};
 use crate::rooms::Rooms;
 
+mod load;
 mod records;
 mod rooms;
 
+pub use load::DoorkeeperRpc;
 pub use records::RoomRecords;
 
 /// For gateways.

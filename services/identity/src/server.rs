@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use domain::InstanceId;
 use proto::admin::campaign_admin_service_server::CampaignAdminServiceServer;
+use proto::doorkeeper::doorkeeper_service_server::DoorkeeperServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
 use proto::room::room_service_server::RoomServiceServer;
 use runtime::keyspace::{Keyspace, Session};
@@ -24,6 +25,7 @@ use crate::config::{Assertions, Config, Settings};
 use crate::doorkeeper::figures::Inventories;
 use crate::doorkeeper::history::{self, History};
 use crate::doorkeeper::publish::{self, Publisher};
+use crate::doorkeeper::reports::Reports;
 use crate::doorkeeper::{self, control};
 use crate::issue::Issuer;
 use crate::keys::SigningKeys;
@@ -33,7 +35,7 @@ use crate::people::People;
 use crate::people::postgres::PostgresPeople;
 use crate::person::Blinding;
 use crate::rooms::Rooms;
-use crate::rpc::{CampaignAdminRpc, IdentityRpc, RoomRecords};
+use crate::rpc::{CampaignAdminRpc, DoorkeeperRpc, IdentityRpc, RoomRecords};
 use crate::workers::Workers;
 
 /// A request for a permit with the longest assertion, and room for the rest.
@@ -85,6 +87,8 @@ pub struct Identity {
     pub service: IdentityServiceServer<IdentityRpc>,
     /// For gateways: what rooms can be checked by.
     pub records: RoomServiceServer<RoomRecords>,
+    /// For gateways: what slows lines.
+    pub doorkeeper: DoorkeeperServiceServer<DoorkeeperRpc>,
     /// For operators.
     pub admin: CampaignAdminServiceServer<CampaignAdminRpc>,
 }
@@ -122,17 +126,9 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
             })
             .await;
     });
-    let register = member::register(
-        parts.keyspace.clone(),
-        parts.session.clone(),
-        parts.instance.clone(),
-        parts.advertise.clone(),
-        boot.drain.clone(),
-    );
-    boot.tasks
-        .spawn("identity_member", OnExit::StopProcess, register);
-
-    let rooms = start_doorkeeper(&parts, room_keys, &campaigns, boot)?;
+    announce(&parts, boot);
+    let reports = Reports::default();
+    let rooms = start_doorkeeper(&parts, room_keys, &campaigns, reports.clone(), boot)?;
     let issuer = Issuer {
         campaigns,
         verifier,
@@ -149,6 +145,12 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     };
     let records = RoomRecords::new(callers.clone(), parts.people);
     let records = RoomServiceServer::new(records).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let clock = boot.clock.clone();
+    let doorkeeper = DoorkeeperRpc {
+        callers: callers.clone(),
+        reports,
+        clock,
+    };
     let service = IdentityServiceServer::new(IdentityRpc { issuer, callers })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = CampaignAdminServiceServer::new(CampaignAdminRpc {
@@ -160,8 +162,23 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     Ok(Identity {
         service,
         records,
+        doorkeeper: DoorkeeperServiceServer::new(doorkeeper)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin,
     })
+}
+
+/// Tells gateways where this process is.
+fn announce(parts: &Parts, boot: &Boot) {
+    let register = member::register(
+        parts.keyspace.clone(),
+        parts.session.clone(),
+        parts.instance.clone(),
+        parts.advertise.clone(),
+        boot.drain.clone(),
+    );
+    boot.tasks
+        .spawn("identity_member", OnExit::StopProcess, register);
 }
 
 /// Starts what keeps rooms, and returns what operators do with them.
@@ -169,6 +186,7 @@ fn start_doorkeeper(
     parts: &Parts,
     room_keys: Reloading<SigningKeys>,
     campaigns: &Campaigns,
+    reports: Reports,
     boot: &Boot,
 ) -> anyhow::Result<Rooms> {
     let clock = boot.clock.clone();
@@ -204,6 +222,7 @@ fn start_doorkeeper(
         rooms: parts.keyspace.mirror(publish::PREFIX),
         controls: parts.keyspace.mirror(control::PREFIX),
         gathered: inventories.gathered().clone(),
+        reports,
         settings: parts.doorkeeper,
         clock,
         metrics: parts.metrics.clone(),
@@ -275,6 +294,7 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     boot.tasks.spawn("identity_health", OnExit::Log, reporting);
     let routes = Routes::new(identity.service)
         .add_service(identity.records)
+        .add_service(identity.doorkeeper)
         .add_service(health_service.clone());
     let admin_routes = Routes::new(identity.admin).add_service(health_service);
     let rpc = boot.registry.rpc_metrics(methods());
@@ -290,9 +310,10 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 
 /// The methods whose calls are counted by name.
 #[must_use]
-pub fn methods() -> [&'static str; 17] {
+pub fn methods() -> [&'static str; 18] {
     [
         "doseline.identity.v1.IdentityService/IssuePermit",
+        "doseline.doorkeeper.v1.DoorkeeperService/ReportLoad",
         "doseline.room.v1.RoomService/ListTickets",
         "doseline.room.v1.RoomService/GetInclusionProof",
         "doseline.room.v1.RoomService/ListRoomVersions",

@@ -253,7 +253,9 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let rpc = boot.registry.rpc_metrics(inventory::server::methods());
     let inside = |name| Server::new(name, Limits::default(), rpc.clone());
     let admin_routes = Routes::new(inventory.admin).add_service(identity.admin);
-    let identity_routes = Routes::new(identity.service).add_service(identity.records);
+    let identity_routes = Routes::new(identity.service)
+        .add_service(identity.records)
+        .add_service(identity.doorkeeper);
     let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
     ready.release();
     let ports = (listener.local_addr(), admin_listener.local_addr());
@@ -280,6 +282,7 @@ fn gateway_parts(
 ) -> anyhow::Result<gateway::Parts> {
     Ok(gateway::Parts {
         keyspace,
+        instance: "embedded".parse()?,
         regions: config.regions.clone(),
         internal_key: home.internal_key()?,
         page_key: home.page_key()?,

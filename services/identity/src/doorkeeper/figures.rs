@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::headcount::Headcount;
-use domain::{CampaignId, CohortId, Epoch, RegionId, ShardId, VaccineId};
+use domain::{CampaignId, CohortId, Epoch, RegionId, ShardId, VaccineId, spread};
 use futures::future::join_all;
 use proto::inventory::inventory_service_client::InventoryServiceClient;
 use proto::inventory::{GetFiguresRequest, GetFiguresResponse, RegionFigures};
@@ -18,6 +18,7 @@ use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
+use super::spans::Spans;
 use super::steer;
 use crate::caller::INTERNAL_HEADER;
 use crate::campaigns::Campaigns;
@@ -28,13 +29,8 @@ pub const EVERY: Duration = Duration::from_millis(250);
 const WITHIN: Duration = Duration::from_secs(1);
 /// What a shard had left is believed for so long after its owner was heard: take-overs are shorter.
 const SHARD_KEPT: Duration = Duration::from_secs(30);
-/// Load is measured over about this time.
-const LOAD_OVER: Duration = Duration::from_secs(2);
 /// Load that is older says nothing about now.
 const LOAD_KEPT: Duration = Duration::from_secs(5);
-/// The first class of commit times ends here, each next at twice as much.
-const COMMIT_UNIT: Duration = Duration::from_micros(128);
-
 /// Asks inventories, for as long as it is polled. Cheap to clone.
 #[derive(Clone)]
 pub struct Inventories {
@@ -58,20 +54,13 @@ pub struct Gathered(Arc<Mutex<Heard>>);
 struct Heard {
     shards: BTreeMap<(RegionId, ShardId), Shard>,
     arrived: BTreeMap<(RegionId, CampaignId, CohortId), Headcount>,
-    loads: BTreeMap<(String, RegionId), Loads>,
+    loads: BTreeMap<(String, RegionId), Spans<Load>>,
 }
 
 struct Shard {
     epoch: Epoch,
     heard: Instant,
     left: BTreeMap<VaccineId, u64>,
-}
-
-/// Counters of one process, now and one to two spans ago.
-struct Loads {
-    before: (Instant, Load),
-    between: (Instant, Load),
-    now: (Instant, Load),
 }
 
 #[derive(Clone, Default)]
@@ -288,23 +277,14 @@ impl Heard {
             queued: figures.queue_depth,
             commit_times: figures.commit_times,
         };
-        let first = (now, load);
-        let loads = self
-            .loads
-            .entry((addr.to_owned(), region))
-            .or_insert_with(|| Loads {
-                before: first.clone(),
-                between: first.clone(),
-                now: first.clone(),
-            });
-        // A process that was started again counts from the beginning.
-        if first.1.ops < loads.now.1.ops {
-            loads.before = first.clone();
-            loads.between = first.clone();
-        } else if now.saturating_duration_since(loads.between.0) >= LOAD_OVER {
-            loads.before = std::mem::replace(&mut loads.between, first.clone());
+        match self.loads.entry((addr.to_owned(), region)) {
+            Entry::Vacant(new) => drop(new.insert(Spans::new(now, load))),
+            Entry::Occupied(mut known) => {
+                // A process that was started again counts from the beginning.
+                let restarted = load.ops < known.get().last().ops;
+                known.get_mut().note(now, load, restarted);
+            }
         }
-        loads.now = first;
     }
 
     /// Queue, commit times and commits of a region in all processes together.
@@ -312,50 +292,30 @@ impl Heard {
         let mut figures = steer::Figures::default();
         let mut classes: Vec<u64> = Vec::new();
         let loads = self.loads.iter().filter(|((_, of), _)| of == region);
-        for (
-            _,
-            Loads {
-                before, now: last, ..
-            },
-        ) in loads
-        {
-            if now.saturating_duration_since(last.0) > LOAD_KEPT {
+        for (_, load) in loads {
+            if load.age(now) > LOAD_KEPT {
                 continue;
             }
-            figures.queued += last.1.queued;
-            let secs = last.0.saturating_duration_since(before.0).as_secs_f64();
+            let (before, last, secs) = (load.before(), load.last(), load.secs());
+            figures.queued += last.queued;
             if secs > 0.0 {
-                figures.commits_per_second += (last.1.ops - before.1.ops) as f64 / secs;
+                figures.commits_per_second += (last.ops - before.ops) as f64 / secs;
             }
             // What was not committed for certain took as long as anything can.
-            let failures = last.1.failures.saturating_sub(before.1.failures);
-            let times = last.1.commit_times.iter().enumerate();
-            classes.resize(classes.len().max(last.1.commit_times.len()), 0);
+            let failures = last.failures.saturating_sub(before.failures);
+            let times = last.commit_times.iter().enumerate();
+            classes.resize(classes.len().max(last.commit_times.len()), 0);
             for (at, count) in times {
-                let old = before.1.commit_times.get(at).copied().unwrap_or(0);
+                let old = before.commit_times.get(at).copied().unwrap_or(0);
                 classes[at] += count.saturating_sub(old);
             }
             if let Some(longest) = classes.last_mut() {
                 *longest += failures;
             }
         }
-        figures.latency = percentile_99(&classes);
+        figures.latency = spread::percentile_99(&classes);
         figures
     }
-}
-
-/// The upper end of the class in which 99 of 100 have ended.
-fn percentile_99(classes: &[u64]) -> Duration {
-    let all: u64 = classes.iter().sum();
-    let mut seen = 0;
-    for (at, count) in classes.iter().enumerate() {
-        seen += count;
-        if all > 0 && seen * 100 >= all * 99 {
-            let doubled = u32::try_from(at).unwrap_or(u32::MAX).min(20);
-            return COMMIT_UNIT * (1 << doubled);
-        }
-    }
-    Duration::ZERO
 }
 
 #[cfg(test)]

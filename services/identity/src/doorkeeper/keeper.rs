@@ -17,7 +17,7 @@ use super::control::{self, Control, Rate};
 use super::draw::{close_into, list_root, unavailable};
 use super::elect::Office;
 use super::publish::{Draft, Stored};
-use super::steer::{Crowd, Gateways, Plan, Settings, Steering, Tick};
+use super::steer::{Crowd, Plan, Settings, Steering, Tick};
 use super::{Parts, closing, lines, schedule};
 use crate::campaigns::InForce;
 use crate::people::ClosedBucket;
@@ -391,7 +391,7 @@ impl Keeper {
             followed,
             version: room.version,
             regions: self.figures(campaign),
-            gateways: Gateways::default(),
+            gateways: self.parts.reports.lately(now),
         };
         let (
             next,

@@ -11,6 +11,7 @@ use domain::room::wait::{Promise, Reason};
 use domain::room::{Frontier, RegionState, Room};
 
 mod crowd;
+mod gateways;
 mod presence;
 mod pressure;
 
@@ -74,14 +75,14 @@ pub struct Figures {
     pub commits_per_second: f64,
 }
 
-/// What all gateways together show. Nothing in it makes a line faster.
+/// What one gateway shows. Nothing in it makes a line faster.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Gateways {
-    /// Calls refused for load, per second.
+pub struct Gateway {
+    /// Booking commands refused for load, per second.
     pub sheds_per_second: f64,
-    /// Calls, per second.
+    /// Booking commands, refused ones included, per second.
     pub calls_per_second: f64,
-    /// The 99th percentile of a booking's time.
+    /// The 99th percentile of an inventory's answer's time, lately.
     pub latency: Duration,
     /// The part of the allowed concurrency that is in use; 0 to 1.
     pub in_flight: f64,
@@ -96,8 +97,8 @@ pub struct Tick {
     pub version: u64,
     /// Figures of the regions that gave any lately.
     pub regions: BTreeMap<RegionId, Figures>,
-    /// Gateways.
-    pub gateways: Gateways,
+    /// Gateways that reported lately.
+    pub gateways: Vec<Gateway>,
 }
 
 /// A plan: what goes into the room's document.
@@ -120,6 +121,8 @@ pub struct Basis {
     pub presence: f64,
     /// Admitted people who are still expected.
     pub pending: f64,
+    /// The part of the rate that gateways' reports leave.
+    pub brake: f64,
 }
 
 /// The steering of one room. [`Steering::tick`] gives a new one: keep it only once its plan is written.
@@ -343,6 +346,7 @@ impl Steering {
             wanted: line.wanted,
             presence: line.presence.with(&self.all),
             pending: line.pending,
+            brake: line.pressure.brake(),
         };
         let each = |(region, it): (&RegionId, &Line)| (region.clone(), line(it));
         Plan {

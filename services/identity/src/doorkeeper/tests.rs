@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use domain::place::{DrawTicket, Place};
 use domain::room::{BucketDocument, Phase, RegionState, Room, Seen, bucket_key};
 use domain::{PersonId, RegionId};
-use proto::inventory::{GetFiguresResponse, RegionFigures, ShardFigures, VaccineFigures};
+use proto::inventory::{
+    GetFiguresResponse, RegionFigures, RoomFigures, ShardFigures, VaccineFigures,
+};
 use runtime::reload::Reloading;
 use runtime::secret::Secret;
 use tokio::time::timeout;
@@ -19,6 +21,7 @@ use crate::people::sqlite::SqlitePeople;
 use crate::person::Blinding;
 
 mod foretold;
+mod reported;
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -30,6 +33,7 @@ struct World {
     campaigns: Campaigns,
     publisher: Publisher,
     gathered: Gathered,
+    reports: Reports,
     clock: Clock,
     tasks: Tasks,
     drain: Drain,
@@ -106,6 +110,7 @@ async fn world() -> World {
         campaigns,
         publisher,
         gathered: Gathered::default(),
+        reports: Reports::default(),
         clock,
         tasks,
         drain,
@@ -136,6 +141,7 @@ impl World {
             rooms: self.keyspace.mirror(publish::PREFIX),
             controls: self.keyspace.mirror(control::PREFIX),
             gathered: self.gathered.clone(),
+            reports: self.reports.clone(),
             settings: settings::Settings {
                 start_per_second: 100.0,
                 presence: 1.0,
@@ -167,8 +173,18 @@ impl World {
         places
     }
 
-    /// What an inventory tells of every region.
+    /// What an inventory tells of every region to which nobody has come.
     fn show(&self, left: u64) {
+        self.show_arrived(left, &[]);
+    }
+
+    /// What an inventory tells of every region, all of these people having come to each.
+    fn show_arrived(&self, left: u64, arrived: &[DrawTicket]) {
+        let mut registers = vec![0; domain::headcount::REGISTERS];
+        for ticket in arrived {
+            let (at, rank) = domain::headcount::mark(ticket);
+            registers[at] = registers[at].max(rank);
+        }
         let campaign = self.campaigns.get(&campaign()).expect("in force");
         let vaccine = campaign.campaign.rules.vaccines.first().expect("one");
         let regions = campaign
@@ -185,6 +201,11 @@ impl World {
                         left,
                         taken: 0,
                     }],
+                }],
+                rooms: vec![RoomFigures {
+                    campaign: campaign.campaign.campaign.to_string(),
+                    cohort: cohort().to_string(),
+                    arrived: registers.clone().into(),
                 }],
                 ..RegionFigures::default()
             });

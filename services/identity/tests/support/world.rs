@@ -82,20 +82,13 @@ pub(crate) async fn start(
         doorkeeper: identity::doorkeeper::settings::Settings::default(),
         metrics,
     };
-    let Identity {
-        service,
-        records,
-        admin,
-    } = identity::start(parts, &boot).expect("started");
+    let identity = identity::start(parts, &boot).expect("started");
     let server = Server::new(
         "test",
         Limits::default(),
         boot.registry.rpc_metrics(identity::server::methods()),
     );
-    let (routes, drain) = (
-        Routes::new(service).add_service(records).add_service(admin),
-        boot.drain.clone(),
-    );
+    let (routes, drain) = (routes(identity), boot.drain.clone());
     boot.tasks.spawn("serve", OnExit::Log, async move {
         let _ = server.serve(listener, routes, &drain).await;
     });
@@ -109,6 +102,13 @@ pub(crate) async fn start(
         identity: IdentityServiceClient::new(channel.clone()),
         admin: CampaignAdminServiceClient::new(channel),
     }
+}
+
+fn routes(identity: Identity) -> Routes {
+    Routes::new(identity.service)
+        .add_service(identity.records)
+        .add_service(identity.doorkeeper)
+        .add_service(identity.admin)
 }
 
 fn boot(clock: Clock) -> Boot {

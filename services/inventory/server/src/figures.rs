@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use domain::headcount::{self, REGISTERS};
 use domain::permit::Permit;
+use domain::spread;
 use domain::{CampaignId, CohortId, Epoch, RegionId, ShardId, SlotId, Timestamp, VaccineId};
 use proto::inventory as pb;
 use runtime::{Clock, OnExit, Tasks};
@@ -20,9 +21,6 @@ use crate::owner::{OwnerHandle, Owners, SlotLine, Update};
 
 /// How often sums are made anew: slots that have begun drop out this much later at most.
 const SUM_EVERY: Duration = Duration::from_secs(5);
-/// The first class of commit times ends here; 20 classes reach beyond a minute.
-const COMMIT_UNIT_US: u64 = 128;
-const COMMIT_TIMES: usize = 20;
 /// How often owners are looked for when nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,7 +46,7 @@ struct Region {
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     commits: AtomicU64,
-    commit_times: [AtomicU64; COMMIT_TIMES],
+    commit_times: [AtomicU64; spread::CLASSES],
     ops: AtomicU64,
     failures: AtomicU64,
     queued: AtomicI64,
@@ -90,10 +88,8 @@ struct Line {
 
 impl Load {
     pub(crate) fn committed(&self, ops: usize, took: Duration) {
-        let units = u64::try_from(took.as_micros()).unwrap_or(u64::MAX) / COMMIT_UNIT_US;
-        let at = usize::try_from(u64::BITS - units.leading_zeros()).unwrap_or(0);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.commit_times[at.min(COMMIT_TIMES - 1)].fetch_add(1, Ordering::Relaxed);
+        self.commit_times[spread::class(took)].fetch_add(1, Ordering::Relaxed);
         self.ops.fetch_add(ops as u64, Ordering::Relaxed);
     }
 

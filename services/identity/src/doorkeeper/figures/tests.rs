@@ -109,14 +109,14 @@ fn load_is_measured_over_seconds_and_a_restart_starts_over() {
     let seen = take(2, 3_000, 1_000, 0, 0);
     assert_eq!(
         (seen.commits_per_second, seen.latency),
-        (1_000.0, COMMIT_UNIT)
+        (1_000.0, spread::UNIT)
     );
     let seen = take(4, 3_100, 1_010, 50, 0);
     assert_eq!(seen.commits_per_second, 50.0, "over the last two seconds");
-    assert_eq!(seen.latency, COMMIT_UNIT * 8);
+    assert_eq!(seen.latency, spread::UNIT * 8);
     assert_eq!(
         take(5, 3_100, 1_010, 50, 9).latency,
-        COMMIT_UNIT * 32,
+        spread::UNIT * 32,
         "failures are the slowest"
     );
     assert_eq!(

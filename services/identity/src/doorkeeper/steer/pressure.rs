@@ -1,12 +1,13 @@
 //! How many people a region's back end can take: grows slowly while it shows that it can, halves on trouble.
 //!
-//! Only inventories' figures make it grow; gateways' can only shrink it.
+//! The rate is what inventories show. What gateways say is a brake on it and never more: the rate is not lost by it, and
+//! when their trouble is over the brake is let go as slowly as a rate grows.
 
 use std::time::Duration;
 
 use domain::room::wait::Reason;
 
-use super::{Figures, Gateways, Settings, Tick};
+use super::{Figures, Settings, Tick, gateways};
 
 /// A halving needs time to show; until then there is no other and no growth.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -16,12 +17,10 @@ const GROWTH: f64 = 0.04;
 const AHEAD_OF_ARRIVALS: f64 = 1.5;
 /// Growth needs this part of what was wanted to have come, and of those who came to have been committed.
 const USED: f64 = 0.7;
-/// Calls refused for load, as a part of all, that are trouble.
-const SHEDS: f64 = 0.001;
 /// Work for this long waiting in a region is trouble.
 const BACKLOG: Duration = Duration::from_secs(2);
-/// Nearly all allowed concurrency in use: no growth.
-const FULL: f64 = 0.9;
+/// A rate that is braked more than this proves nothing: no growth.
+const BRAKED: f64 = 0.5;
 /// Never slower than this, in people a second: something must show that the trouble is over.
 const LEAST: f64 = 0.5;
 
@@ -30,6 +29,8 @@ const LEAST: f64 = 0.5;
 pub(super) struct Pressure {
     /// People a second; 0 = not started.
     rate: f64,
+    /// The part of the rate that gateways' reports leave; `gateways::LEAST` to 1.
+    brake: f64,
     since_halving: Duration,
     silent: Duration,
     pub(super) why: Reason,
@@ -39,6 +40,7 @@ impl Default for Pressure {
     fn default() -> Self {
         Self {
             rate: 0.0,
+            brake: 1.0,
             since_halving: Duration::MAX,
             silent: Duration::ZERO,
             why: Reason::Presence,
@@ -52,6 +54,11 @@ impl Pressure {
     /// Goes on from a rate.
     pub(super) fn start(&mut self, rate: f64) {
         self.rate = rate;
+    }
+
+    /// The part of the rate that gateways' reports leave.
+    pub(super) fn brake(&self) -> f64 {
+        self.brake
     }
 
     /// Whether the last halving may still be felt.
@@ -78,23 +85,33 @@ impl Pressure {
         } else {
             self.silent.saturating_add(tick.followed)
         };
+        let say = gateways::weigh(&tick.gateways, settings);
+        let growth = (1.0 + GROWTH).powf(tick.followed.as_secs_f64());
         let trouble = self.silent >= SETTLE
-            || gateway_trouble(&tick.gateways, settings)
             || figures.is_some_and(|figures| self.region_trouble(figures, settings));
         if trouble && settled {
             self.rate = (self.rate / 2.0).max(LEAST.min(start));
             self.since_halving = Duration::ZERO;
+        } else if self.brake > say.carried && settled {
+            self.brake = (self.brake / 2.0).max(say.carried);
+            self.since_halving = Duration::ZERO;
         } else if let Some(figures) = figures
             && settled
             && !trouble
-            && tick.gateways.in_flight < FULL
-            && arriving >= self.rate * USED
+            && say.growth
+            && self.brake >= BRAKED
+            && arriving >= self.rate * self.brake * USED
             && figures.commits_per_second >= arriving * USED
         {
-            let grown = self.rate * (1.0 + GROWTH).powf(tick.followed.as_secs_f64());
-            self.rate = grown.min((arriving * AHEAD_OF_ARRIVALS).max(self.rate));
+            // As many would come if nothing braked.
+            let unbraked = arriving / self.brake;
+            let grown = self.rate * growth;
+            self.rate = grown.min((unbraked * AHEAD_OF_ARRIVALS).max(self.rate));
         }
-        self.rate
+        if settled && !trouble && self.brake < say.carried {
+            self.brake = (self.brake * growth).min(say.carried);
+        }
+        self.rate * self.brake
     }
 
     fn region_trouble(&self, figures: &Figures, settings: &Settings) -> bool {
@@ -103,9 +120,4 @@ impl Pressure {
             || figures.queued > settings.queued_max
             || figures.unserved as f64 > backlog
     }
-}
-
-fn gateway_trouble(gateways: &Gateways, settings: &Settings) -> bool {
-    gateways.sheds_per_second > gateways.calls_per_second * SHEDS
-        || gateways.latency > settings.latency_max
 }

@@ -74,7 +74,7 @@ struct Town {
     steering: Steering,
     plan: Plan,
     places: BTreeMap<RegionId, Place>,
-    gateways: Gateways,
+    gateways: Vec<Gateway>,
     dice: Dice,
     now: f64,
     version: u64,
@@ -117,7 +117,7 @@ impl Town {
             steering,
             plan,
             places,
-            gateways: Gateways::default(),
+            gateways: Vec::new(),
             dice,
             now: 0.0,
             version: 1,
@@ -166,7 +166,7 @@ impl Town {
             followed: STEP,
             version: self.version,
             regions,
-            gateways: self.gateways,
+            gateways: self.gateways.clone(),
         };
         (self.steering, self.plan) = self.steering.tick(&tick);
     }
@@ -336,8 +336,11 @@ fn trouble_halves_and_not_more_often_than_it_can_show() {
     let mut town = Town::new(rate, 1.0, 10_000_000, 100_000.0, &[("seoul", 1_000_000)]);
     town.run(5);
     let before = town.wanted();
-    town.gateways.sheds_per_second = 10.0;
-    town.gateways.calls_per_second = 1_000.0;
+    town.gateways = vec![Gateway {
+        sheds_per_second: 10.0,
+        calls_per_second: 1_000.0,
+        ..Gateway::default()
+    }];
     town.step();
     assert!(
         (town.wanted() - before / 2.0).abs() < 1.0,
@@ -353,7 +356,7 @@ fn trouble_halves_and_not_more_often_than_it_can_show() {
         .slowed
         .expect("slower");
     assert_eq!(slowed.reason, Reason::Slowed);
-    town.gateways = Gateways::default();
+    town.gateways = Vec::new();
     let low = town.wanted();
     town.run(10);
     let grown = town.wanted() / low;
@@ -369,8 +372,11 @@ fn gateways_never_make_a_line_faster() {
     let mut wanted = Vec::new();
     for in_flight in [0.0, 0.95] {
         let mut town = Town::new(rate, 1.0, 10_000_000, 10_000.0, &[("seoul", 1_000_000)]);
-        town.gateways.in_flight = in_flight;
-        town.gateways.calls_per_second = 1e6 * (1.0 - in_flight);
+        town.gateways = vec![Gateway {
+            in_flight,
+            calls_per_second: 1e6 * (1.0 - in_flight),
+            ..Gateway::default()
+        }];
         town.run(20);
         wanted.push(town.wanted());
     }
@@ -378,6 +384,41 @@ fn gateways_never_make_a_line_faster() {
         wanted[0] > 150.0 && (wanted[1] - 100.0).abs() < 1.0,
         "{wanted:?}"
     );
+}
+
+#[test]
+fn one_gateway_that_lies_costs_its_part_and_the_line_still_finds_its_speed() {
+    let rate = Rate::Adaptive {
+        start: 50.0,
+        ceiling: 100_000.0,
+    };
+    let gateway = |shed: f64| Gateway {
+        calls_per_second: if shed > 0.0 { 1e9 } else { 100.0 },
+        sheds_per_second: shed,
+        latency: Duration::from_secs_f64(shed.min(60.0)),
+        in_flight: shed.min(1.0),
+    };
+    let mut wanted = Vec::new();
+    for liars in [0, 1, 2, 4] {
+        let mut town = Town::new(rate, 1.0, 10_000_000, 400.0, &[("seoul", 1_000_000)]);
+        town.gateways = (0..4)
+            .map(|at| gateway(if at < liars { 1e9 } else { 0.0 }))
+            .collect();
+        town.run(200);
+        let rates = town.rates(150);
+        wanted.push(rates.iter().sum::<f64>() / rates.len() as f64);
+    }
+    assert!((240.0..=420.0).contains(&wanted[0]), "{wanted:?}");
+    assert!(
+        wanted[1] >= 0.6 * wanted[0],
+        "a quarter of them: {wanted:?}"
+    );
+    assert!(wanted[2] >= 0.3 * wanted[0], "half of them: {wanted:?}");
+    assert!(
+        wanted[3] >= 0.1 * 50.0,
+        "all of them: slow, not stopped: {wanted:?}"
+    );
+    assert!(wanted[3] <= 50.0, "and nobody gains by it: {wanted:?}");
 }
 
 #[test]
@@ -394,7 +435,7 @@ fn silent_inventories_slow_the_line() {
             followed: STEP,
             version: 100 + version,
             regions: BTreeMap::new(),
-            gateways: Gateways::default(),
+            gateways: Vec::new(),
         };
         let plan;
         (town.steering, plan) = town.steering.tick(&tick);
@@ -466,7 +507,7 @@ fn a_successor_goes_on_at_the_speed_it_found() {
         followed: STEP,
         version: 1_000,
         regions: BTreeMap::new(),
-        gateways: Gateways::default(),
+        gateways: Vec::new(),
     });
     for (region, line) in &plan.regions {
         let before = &old.regions[region];
@@ -491,7 +532,7 @@ proptest! {
             let figures = Figures { left, arrived, unserved, ..Figures::default() };
             let regions = if silent { BTreeMap::new() } else { [(region("seoul"), figures)].into() };
             let followed = Duration::from_millis(ms);
-            let tick = Tick { followed, version: version as u64 + 2, regions, gateways: Gateways::default() };
+            let tick = Tick { followed, version: version as u64 + 2, regions, gateways: Vec::new() };
             let (next, plan) = town.steering.tick(&tick);
             for (region, line) in &plan.regions {
                 let before = &town.plan.regions[region];

@@ -11,7 +11,7 @@ use domain::Timestamp;
 use domain::place::Place;
 use domain::room::wait::{Pace, View, Waiter, Waiting};
 use domain::room::{BucketDocument, Bytes32, Phase, Seen};
-use identity::doorkeeper::steer::{Gateways, Plan, Steering, Tick};
+use identity::doorkeeper::steer::{Plan, Steering, Tick};
 
 use super::calendar::{Calendar, Event};
 use super::crowd::{self, Group};
@@ -201,7 +201,7 @@ impl<'a> World<'a> {
             followed,
             version: self.seen.room().version + 1,
             regions: regions.collect(),
-            gateways: Gateways::default(),
+            gateways: Vec::new(),
         };
         let plan: Plan;
         (self.steering, plan) = self.steering.tick(&tick);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::room::draw::Draw;
 use domain::room::{BucketDocument, Bytes32, Phase, Room, Seen};
 use domain::{CampaignId, CohortId};
-use identity::doorkeeper::steer::{self, Crowd, Gateways, Rate, Settings, Steering, Tick};
+use identity::doorkeeper::steer::{self, Crowd, Rate, Settings, Steering, Tick};
 
 use super::super::crowd::{self, Habits, Shares};
 
@@ -111,7 +111,7 @@ pub(super) fn drawn_room(scene: &Scene, back_ends: &[BackEnd]) -> (Seen, Steerin
         followed: Duration::ZERO,
         version: room.version,
         regions: BTreeMap::new(),
-        gateways: Gateways::default(),
+        gateways: Vec::new(),
     });
     room.regions = plan.regions;
     seen = Seen::new(room, BTreeMap::new()).with_buckets(seen.buckets().clone());
