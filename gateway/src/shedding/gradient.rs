@@ -10,7 +10,7 @@
 //! - *Target*: answers above it are late for everybody, so the long run is not believed beyond it. Without this the
 //!   average would follow a queue that stands for minutes, and the queue would grow with it.
 //! - *Starts at the ceiling*: an opening is a stampede by design, and what was never tried must not be refused. Shrinking
-//!   is fast (a tenth in a window), so that trying costs a second or two, once.
+//!   is fast (a tenth in a window), so that trying costs seconds, once.
 //! - *Half use*: as in Gradient2 a limit of which less than half is used neither grows nor shrinks; only trouble beyond
 //!   doubt (late answers, refusals of the back end itself) takes from it, at first down to twice what is in use.
 //! - *Rest*: after half a minute of good answers a limit is as it was at first: what was learned in the night's backup
