@@ -1,6 +1,7 @@
 """A client in another language books, moves and cancels by the README's text alone, and is told why when it may not."""
 
 import copy
+import csv
 import datetime
 import functools
 import json
@@ -286,6 +287,15 @@ class Readme(unittest.TestCase):
         self.assertRegex(printed, r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4} .* booked\n")
         for state in ("checked-in", "given", "closed", "short: 0"):
             self.assertIn(state, printed)
+        # The same figures for spreadsheets and for programs, and none for another clinic's terminal.
+        rows = list(csv.DictReader(self.server.run("doseline", "clinic", "supply", "seoul", "-o", "csv").splitlines()))
+        self.assertEqual([(row["vaccine"], row["opened"], row["given"], row["left"]) for row in rows],
+                         [("mrna-1273", "28", "2", "27")])
+        supply = self.server.doseline("clinic", "supply", "seoul", "-o", "json")["supply"]
+        self.assertEqual((supply[0]["received"], supply[0]["booked"]), (60, 1))
+        foreign = ("clinic", "inventory", "--clinic", "regions/seoul/clinics/1168-0042", "--caller", "seoul--1168-0043")
+        with self.assertRaisesRegex(AssertionError, "CLINIC_FOREIGN"):
+            self.server.doseline(*foreign)
 
 
 def await_time_left_today():
