@@ -187,6 +187,10 @@ async fn with_etcd_away_at_the_second_of_a_scheduled_opening_the_doors_open_when
     schedule.opens_at = from_now(8)?;
     hall.apply_campaign(Some(&schedule)).await?;
     refused_all_round(&board, PEOPLE / ROUNDS).await?;
+    let shortly_before = Timestamp::from_micros(opens.as_micros() - 3_000_000);
+    await_clock("it is nearly time", shortly_before).await?;
+    let booked = board.booked.load(Ordering::SeqCst);
+    anyhow::ensure!(booked == 0, "{booked} booked before the opening");
     hall.cluster.etcd.kill()?;
     anyhow::ensure!(
         now() < opens,
