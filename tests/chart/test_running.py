@@ -67,7 +67,11 @@ class Running(unittest.TestCase):
         cls.server.doseline("campaign", "apply", "campaign.json")
         cls.server.doseline("clinic", "apply", "clinics.json")
         cls.slots = [slot.name for slot in cls.server.await_slots("seoul", 2)]
-        # Before the doors: turned away. Then a line, a booking, and its end.
+        # A call that a gateway refuses itself; one before the doors; then a line and a booking.
+        try:
+            asked(cls.server.booking.Book, booking.BookRequest())
+        except Refused as refused:
+            cls.malformed = refused.reason
         early = cls.server.permit("early").permit
         request = booking.BookRequest(permit=early, request_id="5d9f2c62-6f0b-4d7c-9e58-0d2f5a7f9b11", slots=cls.slots[:1])
         try:
@@ -83,8 +87,8 @@ class Running(unittest.TestCase):
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
             return answer.read().decode()
 
-    def test_somebody_was_turned_away_first(self):
-        self.assertEqual(self.before_the_doors, "NOT_ADMITTED")
+    def test_two_were_turned_away_first(self):
+        self.assertEqual((self.malformed, self.before_the_doors), ("INVALID_REQUEST", "NOT_ADMITTED"))
 
     def test_every_metric_and_label_that_is_asked_about_exists(self):
         shown = page(self.shown())
