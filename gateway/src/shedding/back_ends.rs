@@ -55,7 +55,11 @@ struct Learning {
 /// A place among the calls that are with a back end; given back when dropped.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Place(Arc<Limiter>);
+pub(crate) struct Place {
+    limiter: Arc<Limiter>,
+    since: Instant,
+    answered: bool,
+}
 
 /// What an answer says about the back end's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +176,11 @@ impl Limiter {
         }
         self.peak
             .fetch_max(already.saturating_add(1), Ordering::Relaxed);
-        Some(Place(Arc::clone(self)))
+        Some(Place {
+            limiter: Arc::clone(self),
+            since: Instant::now(),
+            answered: false,
+        })
     }
 
     fn heard(&self, heard: Heard, took: Duration, now: Instant) {
@@ -233,16 +241,23 @@ impl Drop for Limiter {
 
 impl Place {
     /// Notes the back end's answer, asked at `began`, and gives the place back.
-    pub(crate) fn answered(self, heard: Heard, began: Instant) {
+    pub(crate) fn answered(mut self, heard: Heard, began: Instant) {
         let now = Instant::now();
-        self.0
+        self.answered = true;
+        self.limiter
             .heard(heard, now.saturating_duration_since(began), now);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.limiter.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // Whoever gave up waiting waited at least so long: without them a back end that answers everybody too late would
+        // never be heard to be late. Broken streams and take-overs are over before the target.
+        let waited = self.since.elapsed();
+        if !self.answered && waited > self.limiter.shared.bounds.target {
+            self.limiter.heard(Heard::Decided, waited, Instant::now());
+        }
     }
 }
 
@@ -264,7 +279,9 @@ mod tests {
             .collect();
         let before = limiter.learning.lock().expect("not poisoned").since;
         for place in &places {
-            place.0.heard(heard, took, before + WINDOW_LEAST + took);
+            place
+                .limiter
+                .heard(heard, took, before + WINDOW_LEAST + took);
         }
         places.len()
     }
@@ -290,6 +307,23 @@ mod tests {
         assert_eq!(all.bound(), 32, "forgotten");
         drop(other);
         assert_eq!((all.bound(), all.spreads()), (u32::MAX, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_gave_up_waiting_are_heard_and_short_waits_say_nothing() {
+        let all = BackEnds::new(BOUNDS);
+        let one = all.limiter();
+        let crowd = || -> Vec<_> { std::iter::from_fn(|| one.enter(false)).take(64).collect() };
+        let early = crowd();
+        tokio::time::advance(BOUNDS.target).await;
+        drop(early);
+        assert_eq!(all.bound(), 32, "a stream that broke is no load");
+        for _ in 0..20 {
+            let late = crowd();
+            tokio::time::advance(BOUNDS.target * 5).await;
+            drop(late);
+        }
+        assert!(all.bound() < 16, "{}", all.bound());
     }
 
     #[test]

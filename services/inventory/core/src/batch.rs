@@ -3,6 +3,7 @@
 //! Invariant: replies leave here only after a commit, or after it is certain that nothing was written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use domain::{Op, Refusal, SlotId, SlotPair, Timestamp, Verdict};
 
@@ -16,6 +17,8 @@ use crate::slot::Tick;
 pub(crate) struct InFlight {
     pub(crate) seq: u64,
     pub(crate) sent: Tick,
+    /// When it was sent first, by the owner's clock.
+    pub(crate) sent_at: Timestamp,
     /// How often it was sent.
     pub(crate) attempts: u32,
     pub(crate) work: Work,
@@ -31,7 +34,7 @@ pub(crate) enum Work {
 
 impl Shard {
     /// Sends the next statement where none is under way.
-    pub(crate) fn send_next(&mut self, effects: &mut Effects) {
+    pub(crate) fn send_next(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.in_flight.is_some() {
             return;
         }
@@ -47,6 +50,7 @@ impl Shard {
         let next = InFlight {
             seq: self.committed + 1,
             sent: self.tick,
+            sent_at: now,
             attempts: 0,
             work,
         };
@@ -148,6 +152,7 @@ impl Shard {
                     "shard {} batch {seq}: as many verdicts as ops",
                     self.id
                 );
+                self.took(now.since(statement.sent_at));
                 self.settle(now, statement.sent, &asks, &verdicts, counts, effects);
                 for (ask, verdict) in asks.into_iter().zip(verdicts) {
                     let done = matches!(verdict, Verdict::Done(_));
@@ -168,6 +173,22 @@ impl Shard {
                 self.reapplied(effects);
             }
         }
+    }
+
+    /// Learns how long statements take: the first one as it is, then a quarter of each.
+    fn took(&mut self, took: Duration) {
+        self.statement_takes = if self.statement_takes.is_zero() {
+            took
+        } else {
+            (self.statement_takes * 3 + took) / 4
+        };
+    }
+
+    /// Whether who comes now would wait too long: for the statement under way, all full ones queued, and their own.
+    pub(crate) fn too_late(&self) -> bool {
+        let full = self.queue.len() / self.limits.batch_ops_max;
+        let statements = u32::try_from(full + 1).unwrap_or(u32::MAX);
+        full > 0 && self.statement_takes.saturating_mul(statements) > self.limits.queue_wait_max
     }
 
     /// Replaces the places taken by a committed batch by the ledger's counts.

@@ -9,6 +9,9 @@ pub struct Limits {
     pub batch_ops_max: usize,
     /// Asks held in all stages together: two seconds of work at 4,000 a second; beyond, the waiting room is better.
     pub queue_ops_max: usize,
+    /// Behind more than one full statement nobody is let in who would wait longer than this: an answer after its caller
+    /// went away is work for nothing, and a queue of such answers leaves room for no others.
+    pub queue_wait_max: Duration,
     /// A slot that memory calls full or closed is read again at most this often; above zero.
     pub reread_after: Duration,
     /// How often a statement that wrote nothing is sent before its callers hear of it; at least 1.
@@ -30,6 +33,7 @@ impl Default for Limits {
         Self {
             batch_ops_max: 512,
             queue_ops_max: 8_192,
+            queue_wait_max: Duration::from_secs(1),
             reread_after: Duration::from_secs(1),
             send_attempts_max: 5,
             load_slots_max: 512,

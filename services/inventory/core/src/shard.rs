@@ -3,6 +3,7 @@
 //! Invariant: at most one statement is under way; every ask is in exactly one place and answered exactly once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use domain::{Epoch, Op, Refusal, ShardId, SlotId, Timestamp, Verdict};
 
@@ -41,6 +42,8 @@ pub struct Shard {
     /// Ops of a statement whose capacity check fired: sent one by one.
     pub(crate) suspects: BTreeSet<AskId>,
     pub(crate) in_flight: Option<InFlight>,
+    /// How long statements with ops take lately; zero before the first.
+    pub(crate) statement_takes: Duration,
     pub(crate) lookups: VecDeque<(AskId, Refusal)>,
     pub(crate) looking: Vec<(AskId, Refusal)>,
     pub(crate) sweep_wanted: bool,
@@ -109,6 +112,7 @@ impl Shard {
             queue: VecDeque::new(),
             suspects: BTreeSet::new(),
             in_flight: None,
+            statement_takes: Duration::ZERO,
             lookups: VecDeque::new(),
             looking: Vec::new(),
             sweep_wanted: false,
@@ -214,7 +218,7 @@ impl Shard {
             }
             self.reread_stale(now);
         }
-        self.send_next(effects);
+        self.send_next(now, effects);
         self.flush_loads(effects);
         self.flush_lookups(effects);
         if self.draining && self.phase == Phase::Serving && self.idle() {

@@ -30,7 +30,7 @@ impl Shard {
         );
         let refusal = if self.draining {
             Some(Refusal::NotOwner)
-        } else if self.asks.len() >= self.limits.queue_ops_max {
+        } else if self.asks.len() >= self.limits.queue_ops_max || self.too_late() {
             Some(Refusal::Overloaded)
         } else {
             None

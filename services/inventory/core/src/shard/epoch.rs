@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use domain::command::BodyHash;
-use domain::{Epoch, Recorded, Refusal, Verdict};
+use domain::{Epoch, Recorded, Refusal, Timestamp, Verdict};
 
 use super::look_up::repeat;
 use super::{Doubt, Phase, Reapply, Shard, refused};
@@ -101,6 +101,8 @@ impl Shard {
         self.in_flight = Some(InFlight {
             seq: 0,
             sent: self.tick,
+            // Its verdicts are read: that says nothing about how long statements take.
+            sent_at: Timestamp::default(),
             attempts: 0,
             work: Work::Ops(asks),
         });

@@ -355,6 +355,7 @@ fn small_limits() -> Limits {
     Limits {
         batch_ops_max: 4,
         queue_ops_max: 12,
+        queue_wait_max: Duration::from_millis(50),
         reread_after: Duration::from_millis(150),
         send_attempts_max: 2,
         load_slots_max: 2,
