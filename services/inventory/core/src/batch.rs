@@ -185,10 +185,16 @@ impl Shard {
     }
 
     /// Whether who comes now would wait too long: for the statement under way, all full ones queued, and their own.
-    pub(crate) fn too_late(&self) -> bool {
+    pub(crate) fn too_late(&self, now: Timestamp) -> bool {
         let full = self.queue.len() / self.limits.batch_ops_max;
+        if full == 0 {
+            return false;
+        }
+        // A stampede's first full statement takes longer than all before it did: its own time counts while it lasts.
+        let under_way = self.in_flight.as_ref().map(|it| now.since(it.sent_at));
+        let takes = self.statement_takes.max(under_way.unwrap_or_default());
         let statements = u32::try_from(full + 1).unwrap_or(u32::MAX);
-        full > 0 && self.statement_takes.saturating_mul(statements) > self.limits.queue_wait_max
+        takes.saturating_mul(statements) > self.limits.queue_wait_max
     }
 
     /// Replaces the places taken by a committed batch by the ledger's counts.

@@ -133,8 +133,8 @@ impl Shard {
             return;
         }
         match input {
-            Input::Ask { ask, op } => self.ask(ask, Want::Op(op), effects),
-            Input::Reserve { ask, slot } => self.ask(ask, Want::Reserve(slot), effects),
+            Input::Ask { ask, op } => self.ask(now, ask, Want::Op(op), effects),
+            Input::Reserve { ask, slot } => self.ask(now, ask, Want::Reserve(slot), effects),
             Input::Unreserve { slot, outcome } => self.unreserve(slot, outcome, effects),
             Input::SlotsLoaded { asked, found } => self.slots_loaded(now, &asked, found, effects),
             Input::LoadFailed { asked } => self.load_failed(now, &asked, effects),

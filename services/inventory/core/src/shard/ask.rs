@@ -22,7 +22,7 @@ enum Opinion {
 }
 
 impl Shard {
-    pub(super) fn ask(&mut self, ask: AskId, want: Want, effects: &mut Effects) {
+    pub(super) fn ask(&mut self, now: Timestamp, ask: AskId, want: Want, effects: &mut Effects) {
         assert!(
             !self.asks.contains_key(&ask),
             "shard {}: {ask:?} was asked twice",
@@ -30,7 +30,7 @@ impl Shard {
         );
         let refusal = if self.draining {
             Some(Refusal::NotOwner)
-        } else if self.asks.len() >= self.limits.queue_ops_max || self.too_late() {
+        } else if self.asks.len() >= self.limits.queue_ops_max || self.too_late(now) {
             Some(Refusal::Overloaded)
         } else {
             None

@@ -60,7 +60,9 @@ impl Shard {
         let mut again = Vec::new();
         if let Some(statement) = doubtful {
             match statement.work {
-                Work::Ops(asks) if committed => self.read_verdicts(asks, effects),
+                Work::Ops(asks) if committed => {
+                    self.read_verdicts(asks, statement.sent_at, effects)
+                }
                 Work::Ops(asks) if doubt == Doubt::Constraint => {
                     again = self.suspect(asks, effects);
                 }
@@ -87,7 +89,7 @@ impl Shard {
         self.stale.clear();
     }
 
-    fn read_verdicts(&mut self, asks: Vec<AskId>, effects: &mut Effects) {
+    fn read_verdicts(&mut self, asks: Vec<AskId>, sent_at: Timestamp, effects: &mut Effects) {
         let keys = asks
             .iter()
             .filter_map(|ask| match &self.asks.get(ask)?.want {
@@ -101,8 +103,7 @@ impl Shard {
         self.in_flight = Some(InFlight {
             seq: 0,
             sent: self.tick,
-            // Its verdicts are read: that says nothing about how long statements take.
-            sent_at: Timestamp::default(),
+            sent_at,
             attempts: 0,
             work: Work::Ops(asks),
         });
