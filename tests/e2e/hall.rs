@@ -17,10 +17,9 @@ use proto::booking::booking_service_client::BookingServiceClient;
 use proto::identity::IssuePermitRequest;
 use proto::identity::identity_service_client::IdentityServiceClient;
 use serde_json::{Value, json};
-use system_tests::await_until::await_until;
+use system_tests::await_until::{await_some, await_until};
 use system_tests::cluster::{Cluster, Options, program};
 use system_tests::provider::Provider;
-use system_tests::scrape::metrics;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
@@ -275,19 +274,11 @@ impl Hall {
 
     /// The identity process that says it is the doorkeeper.
     pub(crate) async fn doorkeeper(&self) -> anyhow::Result<usize> {
-        let found = AtomicUsize::new(usize::MAX);
-        await_until("there is a doorkeeper", WITHIN, || async {
-            for at in &self.identities {
-                let page = metrics(&self.cluster.identities[*at].metrics).await;
-                if page.is_ok_and(|page| page.contains("doseline_identity_doorkeeper 1")) {
-                    found.store(*at, Ordering::SeqCst);
-                    return true;
-                }
-            }
-            false
+        // Killed ones do not answer.
+        await_some("there is a doorkeeper", WITHIN, || {
+            self.cluster.doorkeeper()
         })
-        .await?;
-        Ok(found.load(Ordering::SeqCst))
+        .await
     }
 
     /// The folder where an audit bundle goes.
