@@ -5,6 +5,7 @@
 mod availability;
 pub mod callers;
 pub mod config;
+mod early;
 mod metrics;
 mod permits;
 mod report;

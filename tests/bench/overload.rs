@@ -1,13 +1,15 @@
 //! More than can be served: goodput and the price of a refusal while the back end is held to a fixed rate.
 //!
 //! Open loop: calls are due by the clock, whatever becomes of earlier ones, and latency counts from when a call was
-//! due. How late the generator itself was is reported beside it.
+//! due. The generator is pinned to the last core, so that it can slow the product only there; how late it was itself is
+//! reported beside it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use proto::booking::BookRequest;
 use proto::booking::booking_service_client::BookingServiceClient;
@@ -94,6 +96,7 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<Vec<Phase>> {
     .await?;
     town.permits = permits;
     town.open_doors().await?;
+    pin()?;
     let slots = Arc::new(town.slots.concat());
     let mut phases = Vec::new();
     for (name, times, seconds) in PHASES {
@@ -101,6 +104,19 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<Vec<Phase>> {
         phases.push(phase);
     }
     Ok(phases)
+}
+
+/// Puts every thread of this process, and none of those that it started, on the last core.
+fn pin() -> anyhow::Result<()> {
+    let last = std::thread::available_parallelism()?.get() - 1;
+    let pinned = std::process::Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid"])
+        .args([last.to_string(), std::process::id().to_string()])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .context("taskset")?;
+    anyhow::ensure!(pinned.success(), "the generator is not pinned: {pinned}");
+    Ok(())
 }
 
 async fn offer(

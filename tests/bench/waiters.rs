@@ -1,8 +1,10 @@
 //! Many people wait at two gateways from one process: what gateways remember of them, and whether a killed gateway or a
 //! killed doorkeeper costs anybody a place.
 //!
-//! Everybody asks when they were told to ask. A place is lost when somebody's position rises, when somebody admitted is
-//! no longer, or when a permit asked for again carries another place.
+//! Everybody asks when they were told to ask, now this gateway and now that. Gateways follow a line each from the moment
+//! they heard of it, so that one may be a moment behind the other: who is further back by no more than the line moves in
+//! that time has seen an older view of the same place, and is counted as such. A place is lost when somebody is further
+//! back than that, or when a permit asked for again carries another place.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -41,6 +43,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Those admitted do not book here; they only look whether they still are.
 const LOOKS_AGAIN: Duration = Duration::from_secs(20);
+/// How far views may be apart, as for the retries of a gateway that knows more than an inventory.
+const VIEWS_APART_SECS: u64 = 2;
 const TICK: Duration = Duration::from_millis(5);
 
 /// How one crowd waited.
@@ -53,6 +57,9 @@ pub(crate) struct Waited {
     errors: usize,
     admitted: usize,
     lost: usize,
+    /// Answers from a view that was behind one seen before, and the furthest of them, in places.
+    behind: usize,
+    behind_most: u64,
     never_answered: usize,
     other_permits: usize,
     /// Bytes of memory of the gateway that was not killed: before anybody came, and the most while they waited.
@@ -74,8 +81,8 @@ impl Waited {
 
 #[derive(Clone, Copy, Default)]
 struct Waiter {
+    /// The best position told; 0 = admitted.
     position: Option<u64>,
-    admitted: bool,
 }
 
 /// What came of one question.
@@ -91,9 +98,9 @@ struct Asked {
 pub(crate) async fn run(folder: &Path, people: usize) -> anyhow::Result<Waited> {
     let options = Options {
         shards: 2,
-        clinics: 4,
+        clinics: 40,
         // Nobody books: the line must not end for want of places.
-        places: 1_000_000,
+        places: 100_000,
         people: 0,
         gateways: 2,
         trusting_gateways: 0,
@@ -107,7 +114,7 @@ pub(crate) async fn run(folder: &Path, people: usize) -> anyhow::Result<Waited> 
     let rate = u64::try_from(people * 1_000 / LINE_SECS)?.max(1_000);
     town.open_room(rate).await?;
     let (answers, asked) = mpsc::unbounded_channel();
-    let crowd = Crowd::new(&town, permits, answers)?;
+    let crowd = Crowd::new(&town, permits, answers, rate)?;
     let mut waited = crowd.wait(&mut town, asked).await?;
     waited.before = before;
     waited.other_permits = other_permits(&town, people, &crowd.permits).await?;
@@ -160,6 +167,8 @@ struct Crowd {
     gateways: Arc<Vec<Vec<Caller>>>,
     calls: Arc<Semaphore>,
     answers: mpsc::UnboundedSender<Asked>,
+    /// People let in a second.
+    rate: u64,
 }
 
 // === impl Crowd ===
@@ -169,6 +178,7 @@ impl Crowd {
         town: &Town,
         permits: Vec<String>,
         answers: mpsc::UnboundedSender<Asked>,
+        rate: u64,
     ) -> anyhow::Result<Self> {
         let gateways = town.cluster.gateways.iter();
         let lines = gateways.map(|part| {
@@ -180,6 +190,7 @@ impl Crowd {
             gateways: Arc::new(lines.collect::<anyhow::Result<_>>()?),
             calls: Arc::new(Semaphore::new(CALLS)),
             answers,
+            rate,
         })
     }
 
@@ -196,7 +207,7 @@ impl Crowd {
         let mut due: BinaryHeap<Reverse<(Instant, usize)>> = (0..people)
             .map(|who| Reverse((began + first(who), who)))
             .collect();
-        let mut tally = Tally::new(people, all_asked);
+        let mut tally = Tally::new(people, all_asked, self.rate * VIEWS_APART_SECS);
         let mut kills = Kills::default();
         let mut tick = tokio::time::interval(TICK);
         while Instant::now() < all_asked + WAITED {
@@ -294,6 +305,8 @@ impl Kills {
 struct Tally {
     waiters: Vec<Waiter>,
     all_asked: Instant,
+    /// Places that views may be apart.
+    apart: u64,
     waited: Waited,
     steady: usize,
     latency: Histogram<u64>,
@@ -303,13 +316,14 @@ struct Tally {
 // === impl Tally ===
 
 impl Tally {
-    fn new(people: usize, all_asked: Instant) -> Self {
+    fn new(people: usize, all_asked: Instant, apart: u64) -> Self {
         let histogram = || {
             Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds and precision are in range")
         };
         Self {
             waiters: vec![Waiter::default(); people],
             all_asked,
+            apart,
             waited: Waited {
                 people,
                 ..Waited::default()
@@ -336,11 +350,13 @@ impl Tally {
                 AGAIN_AFTER
             }
             Ok(place) => {
-                let behind =
-                    !place.admitted && waiter.position.is_some_and(|old| place.position > old);
-                self.waited.lost += usize::from(behind || waiter.admitted && !place.admitted);
-                waiter.position = Some(place.position);
-                waiter.admitted |= place.admitted;
+                let position = if place.admitted { 0 } else { place.position };
+                let best = waiter.position.map_or(position, |old| old.min(position));
+                let behind = position - best;
+                self.waited.lost += usize::from(behind > self.apart);
+                self.waited.behind += usize::from(behind > 0);
+                self.waited.behind_most = self.waited.behind_most.max(behind);
+                waiter.position = Some(best);
                 let told = place
                     .poll_after
                     .and_then(|after| Duration::try_from(after).ok());
@@ -348,7 +364,7 @@ impl Tally {
             }
         };
         // Who is admitted looks once more now and then: it stays so.
-        let after = if waiter.admitted {
+        let after = if waiter.position == Some(0) {
             after.max(LOOKS_AGAIN)
         } else {
             after
@@ -362,11 +378,15 @@ impl Tally {
         };
         Waited {
             polls_per_second: self.steady as f64 / WAITED.as_secs_f64(),
-            admitted: self.waiters.iter().filter(|one| one.admitted).count(),
+            admitted: self
+                .waiters
+                .iter()
+                .filter(|one| one.position == Some(0))
+                .count(),
             never_answered: self
                 .waiters
                 .iter()
-                .filter(|one| one.position.is_none() && !one.admitted)
+                .filter(|one| one.position.is_none())
                 .count(),
             latency_p50: at(&self.latency, 0.5),
             latency_p99: at(&self.latency, 0.99),
@@ -380,13 +400,14 @@ impl Tally {
 pub(crate) fn table(crowds: &[Waited]) -> String {
     use std::fmt::Write as _;
     let mut out = format!(
-        "{:>10}{:>10}{:>9}{:>8}{:>10}{:>7}{:>8}{:>9}{:>14}{:>14}{:>10}{:>10}{:>10}\n",
+        "{:>10}{:>10}{:>9}{:>8}{:>10}{:>7}{:>14}{:>8}{:>9}{:>14}{:>14}{:>10}{:>10}{:>10}\n",
         "waiting",
         "polls",
         "polls/s",
         "errors",
         "admitted",
         "lost",
+        "behind (most)",
         "silent",
         "permits",
         "MiB before",
@@ -400,13 +421,14 @@ pub(crate) fn table(crowds: &[Waited]) -> String {
     for one in crowds {
         let _ = writeln!(
             out,
-            "{:>10}{:>10}{:>9.0}{:>8}{:>10}{:>7}{:>8}{:>9}{:>14.1}{:>14.1}{:>10.1}{:>10.1}{:>10.1}",
+            "{:>10}{:>10}{:>9.0}{:>8}{:>10}{:>7}{:>14}{:>8}{:>9}{:>14.1}{:>14.1}{:>10.1}{:>10.1}{:>10.1}",
             one.people,
             one.polls,
             one.polls_per_second,
             one.errors,
             one.admitted,
             one.lost,
+            format!("{} ({})", one.behind, one.behind_most),
             one.never_answered,
             one.other_permits,
             mib(one.before),
@@ -417,8 +439,9 @@ pub(crate) fn table(crowds: &[Waited]) -> String {
         );
     }
     out.push_str(
-        "lost: positions that rose or admissions taken back; silent: people who never had an answer; permits: asked for \
-         again with another place.\nMemory is that of the gateway that was not killed; errors are calls that a killed \
+        "lost: people who were told a place further back than views may be apart; behind: answers from a view behind one \
+         seen before, and by how many places at most; silent: people who never had an answer; permits: asked for again \
+         with another place.\nMemory is that of the gateway that was not killed; errors are calls that a killed \
          gateway did not answer, asked again.\n",
     );
     out

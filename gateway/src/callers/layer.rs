@@ -1,6 +1,5 @@
 //! The one place where roles are enforced, for all services.
 
-use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use domain::Refusal;
@@ -11,6 +10,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{Caller, Callers, may};
+use crate::early::Early;
 use crate::metrics::Refusals;
 
 /// Puts [`CallersService`] around a service.
@@ -64,10 +64,11 @@ impl<S> CallersService<S> {
 impl<S, B> Service<http::Request<B>> for CallersService<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
+    B: http_body::Body + Unpin,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, S::Future>;
+    type Future = Either<Early<B, S::Error>, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -82,7 +83,7 @@ where
                 }
                 Err(refusal) => {
                     self.refusals.count(refusal);
-                    return Either::Left(ready(Ok(refuse(refusal).into_http())));
+                    return Either::Left(Early::new(request, refuse(refusal).into_http()));
                 }
             }
         }
@@ -99,7 +100,7 @@ mod tests {
     async fn call(layer: &CallersLayer, path: &str, role: &'static str) -> (String, bool) {
         let reached = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let seen = reached.clone();
-        let mut service = layer.layer(tower::service_fn(move |request: http::Request<()>| {
+        let mut service = layer.layer(tower::service_fn(move |request: http::Request<Body>| {
             seen.store(
                 request.extensions().get::<Caller>().is_some(),
                 std::sync::atomic::Ordering::SeqCst,
@@ -109,7 +110,7 @@ mod tests {
         let request = http::Request::builder()
             .uri(path)
             .header(super::super::ROLE_HEADER, role)
-            .body(())
+            .body(Body::empty())
             .expect("a request");
         let answer = service.call(request).await.expect("infallible");
         let status = answer

@@ -9,12 +9,14 @@
 //!   slower than usual they are. A disk's hiccup costs nobody their call.
 //! - *Target*: answers above it are late for everybody, so the long run is not believed beyond it. Without this the
 //!   average would follow a queue that stands for minutes, and the queue would grow with it.
-//! - *Starts at the ceiling*: an opening is a stampede by design, and what was never tried must not be refused. Shrinking
-//!   is fast (a tenth in a window), so that trying costs seconds, once.
+//! - *Reach*: no more calls than the back end lately answered in the target's time, and a thousand that are always tried.
+//!   By Little's law whoever is let in is then answered within the target, also in an overload's first second, before any
+//!   latency has been seen. A back end that stands still for a moment (a take-over) keeps its reach, so that what it
+//!   usually does is waited for and not refused; one that proves faster gets more in its next window.
 //! - *Half use*: as in Gradient2 a limit of which less than half is used neither grows nor shrinks; only trouble beyond
 //!   doubt (late answers, refusals of the back end itself) takes from it, at first down to twice what is in use.
-//! - *Rest*: after half a minute of good answers a limit is as it was at first: what was learned in the night's backup
-//!   says nothing about the opening at eight.
+//! - *Rest*: after half a minute of good answers a limit is at its reach again: what was learned in the night's backup says
+//!   nothing about the opening at eight.
 
 use std::time::Duration;
 
@@ -34,8 +36,12 @@ const OUTDATED: f64 = 2.0;
 const FORGOTTEN_PER_WINDOW: f64 = 0.95;
 /// This part of the answers refused by the back end for load is trouble beyond doubt.
 const REFUSED: f64 = 0.01;
-/// So much good time brings the ceiling back.
+/// So much good time brings the whole reach back.
 const REST: Duration = Duration::from_secs(30);
+/// What is tried before anything is known, in calls.
+const TRIED: f64 = 1_024.0;
+/// The best rate of answers is half forgotten in this time.
+const RATE_HALF_LIFE: Duration = Duration::from_secs(60);
 
 /// Between what a limit moves, in calls, and which answers are early and late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,8 @@ pub struct Gradient {
     /// The long run's latency in seconds, and how many windows it rests on.
     long: f64,
     windows: f64,
+    /// The best rate of answers lately, a second.
+    rate: f64,
     /// How long answers have been good.
     good_for: Duration,
 }
@@ -80,16 +88,19 @@ pub struct Gradient {
 // === impl Gradient ===
 
 impl Gradient {
-    /// At the ceiling: nothing is known.
+    /// Nothing is known.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self {
+        let mut new = Self {
             bounds,
-            limit: f64::from(bounds.ceiling),
+            limit: 0.0,
             long: 0.0,
             windows: 0.0,
+            rate: 0.0,
             good_for: Duration::ZERO,
-        }
+        };
+        new.limit = new.reach();
+        new
     }
 
     /// How many calls may be with the back end at once.
@@ -119,7 +130,11 @@ impl Gradient {
             self.good_for.saturating_add(window.lasted)
         };
         let twice_used = 2.0 * f64::from(window.peak);
-        if twice_used >= self.limit {
+        let at_reach = self.limit >= self.reach();
+        if at_reach && gradient >= 1.0 {
+            // Good news opens the way at once: an opening does not wait for small steps.
+            next.limit = next.reach();
+        } else if twice_used >= self.limit {
             let allowance = ALLOWANCE + self.limit * ALLOWANCE_PART;
             let aim = gradient * self.limit + allowance;
             next.limit += SMOOTHING * (aim - self.limit);
@@ -128,11 +143,19 @@ impl Gradient {
             next.limit = next.limit.max(twice_used);
         }
         if next.good_for >= REST {
-            next.limit = f64::from(self.bounds.ceiling);
+            next.limit = next.reach();
         }
-        let (floor, ceiling) = (self.bounds.floor, self.bounds.ceiling);
-        next.limit = next.limit.clamp(f64::from(floor), f64::from(ceiling));
+        next.limit = next.limit.clamp(f64::from(self.bounds.floor), next.reach());
         next
+    }
+
+    /// The most that the limit may be now.
+    fn reach(&self) -> f64 {
+        let in_time = self.rate * self.bounds.target.as_secs_f64();
+        let (floor, ceiling) = (self.bounds.floor, self.bounds.ceiling);
+        in_time
+            .max(TRIED)
+            .clamp(f64::from(floor), f64::from(ceiling))
     }
 
     /// 1 while nothing queues, less the longer answers take beyond what is tolerated.
@@ -152,8 +175,13 @@ impl Gradient {
     }
 
     fn learn(&mut self, window: &Window) {
+        let lasted = window.lasted.as_secs_f64();
+        self.rate *= 0.5_f64.powf(lasted / RATE_HALF_LIFE.as_secs_f64());
         if window.answers == 0 {
             return;
+        }
+        if lasted > 0.0 {
+            self.rate = self.rate.max(f64::from(window.answers) / lasted);
         }
         let short = window.mean.min(self.bounds.target).as_secs_f64();
         self.windows = (self.windows + 1.0).min(LONG_RUN);

@@ -1,6 +1,6 @@
 //! The gates as a layer over all services; a refusal is a copy of headers that were made once.
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{Class, Gates, RETURN_AFTER_MS, Seat};
+use crate::early::Early;
 
 /// Puts [`SheddingService`] around a service.
 #[derive(Clone, Debug)]
@@ -86,10 +87,11 @@ impl<S, B> Service<http::Request<B>> for SheddingService<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
     S::Future: Unpin,
+    B: http_body::Body + Unpin,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, Seated<S::Future>>;
+    type Future = Either<Early<B, S::Error>, Seated<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -100,7 +102,7 @@ where
             None => None,
             Some(method) => match self.gates.enter(Class::of(method)) {
                 Some(seat) => Some(seat),
-                None => return Either::Left(ready(Ok(self.refusals.next()))),
+                None => return Either::Left(Early::new(request, self.refusals.next())),
             },
         };
         Either::Right(Seated {
@@ -144,7 +146,7 @@ mod tests {
             target: Duration::from_secs(1),
         };
         let layer = SheddingLayer::new(Gates::new(limit, limit, limit, bounds));
-        let mut service = layer.layer(tower::service_fn(|_: http::Request<()>| {
+        let mut service = layer.layer(tower::service_fn(|_: http::Request<Body>| {
             Box::pin(async {
                 std::future::pending::<()>().await;
                 Ok::<_, Infallible>(http::Response::new(Body::empty()))
@@ -153,7 +155,7 @@ mod tests {
         let book = || {
             http::Request::builder()
                 .uri(Method::Book.path())
-                .body(())
+                .body(Body::empty())
                 .expect("a request")
         };
         let mut first = service.call(book());
@@ -176,7 +178,7 @@ mod tests {
         );
         let health = http::Request::builder()
             .uri("/grpc.health.v1.Health/Check")
-            .body(())
+            .body(Body::empty())
             .expect("one");
         assert!(
             futures::poll!(&mut service.call(health)).is_pending(),

@@ -2,6 +2,7 @@
 
 mod fake_identity;
 mod fake_inventory;
+mod frames;
 mod setup;
 
 mod clinics;

@@ -34,6 +34,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A gateway that serves the region `seoul`.
 pub(crate) struct Setup {
     pub(crate) keyspace: Keyspace,
+    pub(crate) addr: SocketAddr,
     pub(crate) channel: Channel,
     pub(crate) host: Host,
     key: SigningKeyWithId,
@@ -116,6 +117,7 @@ impl Setup {
             connect(&addr.to_string(), None, &ClientSettings::default()).expect("an address");
         Self {
             keyspace,
+            addr,
             channel,
             host,
             key,

@@ -92,8 +92,22 @@ fn what_a_back_end_can_take_is_never_refused() {
         let mut it = BackEnd::new(1_000.0, own_ms);
         it.offer(load, 600);
         assert_eq!(it.shed, 0.0, "{load} a second in {own_ms} ms each");
-        assert_eq!(it.limit.limit(), BOUNDS.ceiling);
+        assert_eq!(it.limit.limit(), 1_024, "its reach");
     }
+}
+
+#[test]
+fn a_fast_back_end_gets_what_it_answers_in_time_and_a_stampede_does_not_flood_a_slow_one() {
+    let mut fast = BackEnd::new(12_000.0, 10);
+    fast.offer(12_000.0, 1);
+    assert_eq!(fast.limit.limit(), BOUNDS.ceiling);
+    let mut slow = BackEnd::new(1_000.0, 10);
+    slow.offer(10_000.0, 5);
+    assert!(slow.waited() <= 1.1, "{} s", slow.waited());
+    assert!(slow.answered >= 0.99 * 5_000.0, "{}", slow.answered);
+    // What it could do an hour ago is forgotten.
+    fast.offer(100.0, 3_600);
+    assert_eq!(fast.limit.limit(), 1_024);
 }
 
 #[test]
@@ -165,7 +179,7 @@ fn a_night_of_slow_answers_takes_nothing_that_is_not_used() {
     for _ in 0..600 {
         limit = limit.next(&window(600, 20));
     }
-    assert_eq!(limit.limit(), BOUNDS.ceiling, "slow, but little used");
+    assert_eq!(limit.limit(), 1_024, "slow, but little used");
     for _ in 0..600 {
         limit = limit.next(&window(3_000, 50));
     }
@@ -176,17 +190,21 @@ fn a_night_of_slow_answers_takes_nothing_that_is_not_used() {
     }
     assert_eq!(limit.limit(), late, "what is little used does not grow");
     limit = limit.next(&window(5, 20));
-    assert_eq!(limit.limit(), BOUNDS.ceiling, "rested");
+    assert_eq!(limit.limit(), 1_024, "rested");
 }
 
 #[test]
 fn a_take_over_of_a_second_leaves_the_limit_wide() {
     let mut limit = Gradient::new(BOUNDS);
+    let busy = |mean_ms, peak| Window {
+        answers: 800,
+        ..window(mean_ms, peak)
+    };
     for _ in 0..600 {
-        limit = limit.next(&window(5, 300));
+        limit = limit.next(&busy(5, 300));
     }
     for _ in 0..5 {
-        limit = limit.next(&window(1_500, 1_000));
+        limit = limit.next(&busy(1_500, 6_000));
     }
     assert!(limit.limit() > 4_000, "{}", limit.limit());
 }

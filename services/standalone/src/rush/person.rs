@@ -97,7 +97,6 @@ struct Acting {
     rush: Arc<Rush>,
     number: u64,
     region: u8,
-    person: [u8; 16],
     permit: String,
     channel: Called,
     manner: Manner,
@@ -115,7 +114,6 @@ pub(crate) async fn act(
 ) -> anyhow::Result<Acted> {
     let permit = store.permit(number)?;
     let at = usize::try_from(spread(number))? % rush.channels.len();
-    let person = person_of(&permit).unwrap_or_default();
     let home = &rush.population.person(number).district.region;
     let region = rush
         .regions
@@ -125,7 +123,6 @@ pub(crate) async fn act(
     let mut acting = Acting {
         number,
         region: u8::try_from(region)?,
-        person,
         permit,
         channel: rush.channels[at].clone(),
         manner: manner(number, rush.args.seed, rush.args.absent),
@@ -493,7 +490,8 @@ impl Acting {
         slots: [SlotId; 2],
         version: ClaimVersion,
     ) {
-        let (person, region, request) = (self.person, self.region, RequestId(request));
+        let person = person_of(&self.permit).unwrap_or_default();
+        let (region, request) = (self.region, RequestId(request));
         self.out.acks.push(Ack {
             person,
             region,
