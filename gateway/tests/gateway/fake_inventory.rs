@@ -297,7 +297,12 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::ResizeSlot(_)
         | Action::CloseSlots(_)
         | Action::RecordDoseGiven(_)
-        | Action::RecordNoShow(_) => unasked(),
+        | Action::RecordNoShow(_)
+        | Action::OpenIncident(_)
+        | Action::PreviewPlan(_)
+        | Action::ApplyPlan(_)
+        | Action::GetIncident(_)
+        | Action::ListIncidentLines(_) => unasked(),
     }
 }
 
@@ -396,6 +401,11 @@ pub(crate) fn request_id(command: &Command) -> &str {
         | Action::ListAppointments(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
+        | Action::OpenIncident(_)
+        | Action::PreviewPlan(_)
+        | Action::ApplyPlan(_)
+        | Action::GetIncident(_)
+        | Action::ListIncidentLines(_)
         | Action::ReadSupply(_) => "",
     }
 }

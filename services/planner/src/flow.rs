@@ -213,10 +213,7 @@ impl<'a> Solver<'a> {
         let (mut at, mut most) = match end {
             End::Sink(sink) => {
                 steps.push((self.search.sinks[sink].from, sink, None));
-                (
-                    self.search.sinks[sink].from,
-                    people.min(self.room[sink]),
-                )
+                (self.search.sinks[sink].from, people.min(self.room[sink]))
             }
             End::Nowhere(of) => (of, people),
         };

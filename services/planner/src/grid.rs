@@ -117,7 +117,10 @@ impl Grid {
                 columns.for_each(|across| visit(at, across));
             } else {
                 let sides = [column.checked_sub(ring), column.checked_add(ring)];
-                let inside = sides.into_iter().flatten().filter(|side| *side < self.width);
+                let inside = sides
+                    .into_iter()
+                    .flatten()
+                    .filter(|side| *side < self.width);
                 inside.for_each(|across| visit(at, across));
             }
         }

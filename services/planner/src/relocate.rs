@@ -128,7 +128,11 @@ impl<'a> Kind<'a> {
             return Vec::new();
         }
         let open = |other: u32| {
-            other != clinic && self.days[other as usize].range(first..=last).next().is_some()
+            other != clinic
+                && self.days[other as usize]
+                    .range(first..=last)
+                    .next()
+                    .is_some()
         };
         let mut arcs = Vec::new();
         for (other, metres) in grid.nearest(clinic as usize, limits.clinics, open) {

@@ -137,7 +137,11 @@ fn holds(slots: &[Slot], bookings: &[Booking], plan: &Plan) -> Result<(), TestCa
         prop_assert!((booking.earliest..=booking.latest).contains(&slot.day));
     }
     for (taken, slot) in taken.iter().zip(slots) {
-        prop_assert!(*taken <= slot.free, "{taken} people at {} places", slot.free);
+        prop_assert!(
+            *taken <= slot.free,
+            "{taken} people at {} places",
+            slot.free
+        );
     }
     Ok(())
 }
@@ -274,7 +278,12 @@ fn somebody_who_could_go_elsewhere_makes_room_for_somebody_who_could_not() {
     let slots = [slot(1, 10, 9, 1), slot(2, 11, 9, 1)];
     let mut bound = booking(10, 9);
     bound.latest = 10;
-    let plan = relocate(&clinics, &slots, &[booking(10, 9), bound], &Limits::default());
+    let plan = relocate(
+        &clinics,
+        &slots,
+        &[booking(10, 9), bound],
+        &Limits::default(),
+    );
     assert_eq!(plan, [Ok(1), Ok(0)]);
 }
 
@@ -285,7 +294,12 @@ fn who_cannot_be_moved_is_told_why() {
     let mut bound = booking(10, 9);
     bound.latest = 11;
     let limits = Limits::default();
-    let plan = relocate(&clinics, &slots, &[booking(10, 9), booking(10, 9), bound], &limits);
+    let plan = relocate(
+        &clinics,
+        &slots,
+        &[booking(10, 9), booking(10, 9), bound],
+        &limits,
+    );
     assert_eq!(
         plan,
         [
@@ -294,7 +308,12 @@ fn who_cannot_be_moved_is_told_why() {
             Err(Unmoved::NoDayInInterval)
         ]
     );
-    let plan = redate(&clinics, &slots, &[booking(10, 9), booking(10, 8), bound], &limits);
+    let plan = redate(
+        &clinics,
+        &slots,
+        &[booking(10, 9), booking(10, 8), bound],
+        &limits,
+    );
     assert_eq!(
         plan,
         [
