@@ -1,7 +1,10 @@
 //! A clinic with 336 bookings fails under load: its people are moved by a plan, and the ledger's history says that each
 //! of them had exactly one appointment at every moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod desk;
+mod history;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,14 +19,15 @@ use proto::booking::booking_service_client::BookingServiceClient;
 use proto::clinic as pb;
 use proto::clinic::incident::State;
 use proto::clinic::incident_line::State as LineState;
-use proto::clinic::incident_service_client::IncidentServiceClient;
 use system_tests::await_until::{await_some, await_until};
 use system_tests::postgres::Session;
 use system_tests::town::{Caller, Options, REGION, Town};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::Status;
 use uuid::Uuid;
+
+use self::desk::{Desk, id};
+use self::history::{history, no_slot_is_wrong, wrong_now};
 
 const VACCINE: &str = "demo-mrna";
 const CLINIC: &str = "regions/jeju/clinics/broken";
@@ -42,106 +46,6 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 struct Booked {
     permit: String,
     name: String,
-}
-
-/// Somebody at a gateway.
-struct Desk {
-    client: IncidentServiceClient<Channel>,
-    system: &'static str,
-    role: &'static str,
-}
-
-impl Desk {
-    fn at(town: &Town, system: &'static str, role: &'static str) -> anyhow::Result<Self> {
-        let addr = &town.cluster.gateways[0].addr;
-        let settings = runtime::transport::ClientSettings::default();
-        let channel = runtime::transport::connect(addr, None, &settings)?;
-        Ok(Self {
-            client: IncidentServiceClient::new(channel),
-            system,
-            role,
-        })
-    }
-
-    fn says<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(Duration::from_secs(30));
-        let metadata = request.metadata_mut();
-        let text = tonic::metadata::MetadataValue::from_static;
-        metadata.insert("x-doseline-caller", text(self.system));
-        metadata.insert("x-doseline-role", text(self.role));
-        request
-    }
-
-    async fn open(&self, request: pb::OpenIncidentRequest) -> Result<pb::Incident, Status> {
-        let mut client = self.client.clone();
-        let answer = client.open_incident(self.says(request)).await?;
-        Ok(answer.into_inner().incident.unwrap_or_default())
-    }
-
-    async fn preview(&self, incident: &str) -> Result<pb::Incident, Status> {
-        let request = pb::PreviewPlanRequest {
-            incident: incident.to_owned(),
-            request_id: id(),
-        };
-        let mut client = self.client.clone();
-        let answer = client.preview_plan(self.says(request)).await?;
-        Ok(answer.into_inner().incident.unwrap_or_default())
-    }
-
-    async fn apply(&self, incident: &str, plan: u32) -> Result<pb::Incident, Status> {
-        let request = pb::ApplyPlanRequest {
-            incident: incident.to_owned(),
-            request_id: id(),
-            plan,
-        };
-        let mut client = self.client.clone();
-        let answer = client.apply_plan(self.says(request)).await?;
-        Ok(answer.into_inner().incident.unwrap_or_default())
-    }
-
-    async fn get(&self, incident: &str) -> Result<pb::Incident, Status> {
-        let request = pb::GetIncidentRequest {
-            incident: incident.to_owned(),
-        };
-        let mut client = self.client.clone();
-        let answer = client.get_incident(self.says(request)).await?;
-        Ok(answer.into_inner().incident.unwrap_or_default())
-    }
-
-    /// All lines, read in small pages.
-    async fn lines(&self, incident: &str, plan: u32) -> Result<Vec<pb::IncidentLine>, Status> {
-        let (mut lines, mut page_token) = (Vec::new(), String::new());
-        loop {
-            let request = pb::ListIncidentLinesRequest {
-                incident: incident.to_owned(),
-                plan: Some(plan),
-                page_size: 50,
-                page_token,
-            };
-            let mut client = self.client.clone();
-            let page = client.list_incident_lines(self.says(request)).await?;
-            let page = page.into_inner();
-            lines.extend(page.lines);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return Ok(lines);
-            }
-        }
-    }
-
-    /// Waits until a plan was tried to its end.
-    async fn applied(&self, incident: &str) -> anyhow::Result<pb::Incident> {
-        let applied = await_some("the plan is applied", SETTLED_WITHIN, || async {
-            let now = self.get(incident).await.ok()?;
-            (now.state() == State::Applied).then_some(now)
-        });
-        applied.await
-    }
-}
-
-fn id() -> String {
-    Uuid::new_v4().to_string()
 }
 
 fn closure(clinic: &str, kind: pb::incident::Kind) -> pb::OpenIncidentRequest {
@@ -300,94 +204,6 @@ async fn bustles(
         done += 1;
     }
     done
-}
-
-/// People of the incident who at this moment have no booking, or not exactly one appointment.
-async fn wrong_now(session: &Session) -> anyhow::Result<(i64, i64)> {
-    let sql = "
-        SELECT count(*) FILTER (WHERE n.active = 0), count(*) FILTER (WHERE n.active > 1
-            OR (n.active = 1) <> (c.state = 'BOOKED' AND c.booking = l.booking))
-        FROM incident_line l
-        JOIN claim c ON c.person = l.person AND c.campaign = l.campaign
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS active FROM booking b WHERE b.booking = l.booking AND b.state = 'BOOKED') n
-        WHERE l.plan = 0 AND l.incident = (SELECT incident FROM incident WHERE clinic = 'broken')";
-    let row = session.query_one(sql, &[]).await?;
-    Ok((row.get(0), row.get(1)))
-}
-
-/// Replays what the ledger says happened to each booking of the incident; answers those given up, and the moves.
-async fn history(session: &Session) -> anyhow::Result<(BTreeSet<Uuid>, usize)> {
-    let sql = "
-        SELECT e.booking, e.version, e.kind, e.slot_id, e.xid::text
-        FROM event e
-        WHERE e.booking IN (SELECT l.booking FROM incident_line l WHERE l.plan = 0
-            AND l.incident = (SELECT incident FROM incident WHERE clinic = 'broken'))
-        ORDER BY e.booking, e.version, e.event_id";
-    type Step = (String, BTreeSet<i64>, BTreeSet<String>);
-    let mut steps: BTreeMap<(Uuid, i64), Step> = BTreeMap::new();
-    for row in session.query(sql, &[]).await? {
-        let key = (row.get(0), row.get(1));
-        let kind: String = row.get(2);
-        let step = steps
-            .entry(key)
-            .or_insert_with(|| (kind.clone(), BTreeSet::new(), BTreeSet::new()));
-        anyhow::ensure!(step.0 == kind, "{key:?} is {kind} and {}", step.0);
-        step.1.insert(row.get(3));
-        step.2.insert(row.get(4));
-    }
-    let (mut active, mut gone, mut moves) = (BTreeMap::<Uuid, i64>::new(), BTreeSet::new(), 0);
-    for ((booking, version), (kind, slots, transactions)) in steps {
-        anyhow::ensure!(
-            transactions.len() == 1,
-            "{booking} changed in two transactions at {version}"
-        );
-        let slots: Vec<i64> = slots.into_iter().collect();
-        match (
-            kind.as_str(),
-            slots.as_slice(),
-            active.get(&booking).copied(),
-        ) {
-            ("BOOKED", [slot], None) => drop(active.insert(booking, *slot)),
-            ("MOVED", [one, other], Some(old)) if old == *one || old == *other => {
-                active.insert(booking, if old == *one { *other } else { *one });
-                moves += 1;
-            }
-            ("CANCELLED", [slot], Some(old)) if old == *slot => {
-                active.remove(&booking);
-                gone.insert(booking);
-            }
-            other => anyhow::bail!("{booking} at version {version}: {other:?}"),
-        }
-    }
-    // What the history comes to is what stands.
-    let rows = session
-        .query(
-            "SELECT booking, slot_id FROM booking WHERE state = 'BOOKED'",
-            &[],
-        )
-        .await?;
-    let stands: BTreeMap<Uuid, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    anyhow::ensure!(stands.len() == rows.len(), "a booking has two appointments");
-    for (booking, slot) in active {
-        anyhow::ensure!(
-            stands.get(&booking) == Some(&slot),
-            "{booking} stands elsewhere"
-        );
-    }
-    Ok((gone, moves))
-}
-
-async fn no_slot_is_wrong(session: &Session) -> anyhow::Result<()> {
-    let sql = "SELECT count(*) FROM slot s WHERE s.booked > s.capacity OR s.booked <> (
-        SELECT count(*) FROM booking b WHERE b.slot_id = s.slot_id AND b.state IN ('HELD', 'BOOKED'))";
-    let wrong: i64 = session.query_one(sql, &[]).await?.get(0);
-    anyhow::ensure!(wrong == 0, "{wrong} slots are oversold or count wrong");
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM booking WHERE state = 'BOOKED'
-        GROUP BY campaign, person HAVING count(*) > 1) twice";
-    let twice: i64 = session.query_one(sql, &[]).await?.get(0);
-    anyhow::ensure!(twice == 0, "{twice} people are booked twice");
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,7 +112,7 @@ fn supply(clinics: &[Clinic], bookings: usize, dice: &mut Dice) -> (Vec<Slot>, V
                 let starts_at = i64::from(day) * DAY_MICROS + hour * HOUR_MICROS;
                 let here = size.div_ceil(4);
                 let clinic = u32::try_from(clinic).unwrap_or(0);
-                if clinic as usize % FAILS_OF == 0 {
+                if (clinic as usize).is_multiple_of(FAILS_OF) {
                     let booked = (0..here - here / LEFT_OF).map(|_| Booking {
                         clinic,
                         kind: 0,

@@ -177,7 +177,7 @@ fn lines(
         let moved = scene.affected.iter().zip(targets);
         let moved = moved.filter(|(one, target)| one.slot.dose == dose && target.is_ok());
         for (at, (one, target)) in moved.enumerate() {
-            if number(at) % WAVE_MAX == 0 {
+            if number(at).is_multiple_of(WAVE_MAX) {
                 wave += 1;
             }
             let Ok(slot) = target else { continue };

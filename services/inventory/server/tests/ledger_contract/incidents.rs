@@ -246,6 +246,7 @@ pub async fn a_scene_has_who_is_booked_now_and_what_is_free(world: &World) {
     assert_eq!(foreign.expect("an answer"), None);
 }
 
+#[expect(clippy::too_many_lines, reason = "the life of one plan")]
 pub async fn a_plan_is_applied_once_and_only_while_it_is_the_last_one(world: &World) {
     let slots = world.offers(2, &[offer(0, 5), offer(1, 5)]).await;
     let mut desk = world.desk(0).await;
