@@ -19,7 +19,7 @@ use proto::booking::booking_service_client::BookingServiceClient;
 use proto::clinic as pb;
 use proto::clinic::incident::State;
 use proto::clinic::incident_line::State as LineState;
-use system_tests::await_until::{await_some, await_until};
+use system_tests::await_until::await_some;
 use system_tests::postgres::Session;
 use system_tests::town::{Caller, Options, REGION, Town};
 use tokio::task::JoinSet;
@@ -361,10 +361,12 @@ async fn people_of_a_broken_clinic_are_moved_and_have_one_appointment_at_every_m
     });
     let own = futures::future::join_all(own);
     let killed = async {
-        await_until("some are moved", SETTLED_WITHIN, || async {
-            operator.get(name).await.is_ok_and(|now| now.moved > 0)
-        })
-        .await?;
+        let now = await_some("some are moved", SETTLED_WITHIN, || async {
+            let now = operator.get(name).await.ok()?;
+            (now.moved > 0).then_some(now)
+        });
+        let now = now.await?;
+        anyhow::ensure!(now.planned > 0, "all were moved before anybody looked");
         let owner = town.owner(1).await?;
         anyhow::Ok(town.inventory(&owner)?)
     };
@@ -399,10 +401,6 @@ async fn people_of_a_broken_clinic_are_moved_and_have_one_appointment_at_every_m
         operator.applied(name).await?;
         last = operator.preview(name).await?;
     }
-    assert!(
-        last.unmovable > 0 && last.unmovable == last.affected,
-        "{last:?}"
-    );
     watching.store(false, Ordering::Relaxed);
     assert!(looks.await?? > 10, "somebody looked");
     let (gone, moved) = history(&session).await?;
@@ -410,6 +408,10 @@ async fn people_of_a_broken_clinic_are_moved_and_have_one_appointment_at_every_m
     no_slot_is_wrong(&session).await?;
     let (without, wrong) = wrong_now(&session).await?;
     assert_eq!((usize::try_from(without)?, wrong), (gone.len(), 0));
+    assert!(
+        last.unmovable > 0 && last.unmovable == last.affected,
+        "{last:?}"
+    );
     let stay: i64 = session
         .query_one(
             "SELECT count(*) FROM booking b JOIN slot s ON s.slot_id = b.slot_id
