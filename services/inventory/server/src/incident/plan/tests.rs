@@ -1,3 +1,5 @@
+//! Plans from scenes: who goes, in which order, and why not.
+
 use domain::{IncidentId, PersonId, Serial, ShardId, SlotId, SlotState, Timestamp};
 
 use super::*;
