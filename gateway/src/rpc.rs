@@ -12,6 +12,7 @@ mod get_place;
 mod get_room;
 mod get_supply;
 mod hold_slots;
+mod incident;
 mod issue_permit;
 mod list_clinics;
 mod list_room_versions;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use domain::Refusal;
 use futures::Stream;
+use proto::Method;
 use proto::availability::{
     GetSupplyRequest, ListClinicsRequest, ListSlotsRequest, WatchAvailabilityRequest,
 };
@@ -56,7 +58,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::availability::{Answers, InventoryStream, Supply, WatchStream};
-use crate::callers::Caller;
+use crate::callers::{Caller, Role};
 use crate::metrics::Refusals;
 use crate::permits::Permits;
 use crate::room::{Rooms, Streams};
@@ -66,6 +68,8 @@ pub(crate) use target::{Target, unknown_region};
 
 /// What the API documents for callers who name no deadline.
 const COMMAND_WITHIN: Duration = Duration::from_secs(3);
+/// A plan reads all that is free in a region.
+const PLAN_WITHIN: Duration = Duration::from_secs(30);
 const PERMIT_WITHIN: Duration = Duration::from_secs(5);
 /// We answer this much before the caller's deadline, so that the answer is ours and says what is known.
 const ANSWER_BEFORE: Duration = Duration::from_millis(20);
@@ -100,13 +104,19 @@ impl Services {
         parse: impl FnOnce(&V) -> Result<Target, Refused>,
     ) -> Result<Response<V::Response>, Status> {
         let caller = caller(&request)?;
-        let deadline = deadline(&request, COMMAND_WITHIN);
+        let usual = if V::METHOD == Method::PreviewPlan {
+            PLAN_WITHIN
+        } else {
+            COMMAND_WITHIN
+        };
+        let deadline = deadline(&request, usual);
         let body = request.into_inner();
         let Target { region, clinic } = parse(&body).map_err(|why| self.turn_away(why))?;
         let op = V::METHOD.op();
         let span = tracing::debug_span!(target: fields::RPC_TARGET, "op", op, %region);
         let call = Call {
             caller: caller.system,
+            oversees: caller.role == Role::Operator,
             region,
             clinic,
             deadline,

@@ -102,7 +102,12 @@ impl Class {
             | Method::ListAppointments
             | Method::CheckIn
             | Method::RecordDoseGiven
-            | Method::RecordNoShow => Self::Commands,
+            | Method::RecordNoShow
+            | Method::OpenIncident
+            | Method::PreviewPlan
+            | Method::ApplyPlan
+            | Method::GetIncident
+            | Method::ListIncidentLines => Self::Commands,
             Method::IssuePermit => Self::Permits,
             Method::GetRoom
             | Method::GetPlace

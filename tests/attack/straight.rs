@@ -36,6 +36,7 @@ pub(crate) fn command(caller: &str, action: command::Action) -> Command {
         shard: 0,
         timeout_ms: 5_000,
         traceparent: String::new(),
+        oversees: false,
         action: Some(action),
     }
 }

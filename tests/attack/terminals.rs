@@ -344,6 +344,7 @@ async fn people_are_told_below_booked_and_no_gateway_speaks_for_another_clinic()
         shard: 0,
         timeout_ms: 5_000,
         traceparent: String::new(),
+        oversees: true,
         action: Some(command::Action::DeliverStock(deliver(1_000))),
     };
     let addr = &world.cluster.inventories[0].addr;

@@ -111,6 +111,7 @@ impl Supply {
         }
         let call = Call {
             caller: self.0.ourselves.clone(),
+            oversees: false,
             region: kept.region.clone(),
             clinic: None,
             deadline,

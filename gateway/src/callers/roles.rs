@@ -19,6 +19,8 @@ const fn allowed(method: Method) -> &'static [Role] {
     const EVERYBODY: &[Role] = &[Role::Mobile, Role::Clinic, Role::Operator, Role::Auditor];
     /// A clinic itself; which clinic is looked at where its name is read.
     const TERMINALS: &[Role] = &[Role::Clinic];
+    /// A clinic itself, or an operator for any of them.
+    const INCIDENTS: &[Role] = &[Role::Clinic, Role::Operator];
     /// A clinic's own view and those who oversee it.
     const STAFF: &[Role] = &[Role::Clinic, Role::Operator, Role::Auditor];
     match method {
@@ -50,6 +52,11 @@ const fn allowed(method: Method) -> &'static [Role] {
         | Method::CheckIn
         | Method::RecordDoseGiven
         | Method::RecordNoShow => TERMINALS,
+        Method::OpenIncident
+        | Method::PreviewPlan
+        | Method::ApplyPlan
+        | Method::GetIncident
+        | Method::ListIncidentLines => INCIDENTS,
     }
 }
 
@@ -75,6 +82,11 @@ mod tests {
                 "deliver_stock" | "record_wastage" | "set_walk_ins" | "record_walk_in"
                 | "open_slots" | "resize_slot" | "close_slots" | "list_appointments"
                 | "check_in" | "record_dose_given" | "record_no_show" => &["clinic"],
+                "open_incident"
+                | "preview_plan"
+                | "apply_plan"
+                | "get_incident"
+                | "list_incident_lines" => &["clinic", "operator"],
                 "get_room"
                 | "watch_room"
                 | "get_draw"

@@ -47,6 +47,8 @@ const REPEATED: [(Refusal, Retry); 4] = [
 /// What is asked, by whom, of which clinic, until when.
 pub(crate) struct Call {
     pub(crate) caller: CallingSystem,
+    /// The caller is an operator, who may act for any clinic where the method allows it.
+    pub(crate) oversees: bool,
     pub(crate) region: RegionId,
     /// The clinic whose shard decides; `None` where any member of the region can answer.
     pub(crate) clinic: Option<ClinicId>,
@@ -286,6 +288,7 @@ impl Attempts<'_> {
         Command {
             call_id: 0,
             caller: self.call.caller.as_str().to_owned(),
+            oversees: self.call.oversees,
             region: self.call.region.as_str().to_owned(),
             shard: target.shard.map_or(0, |(shard, _)| shard.0),
             timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),

@@ -72,5 +72,10 @@ verbs! {
         CheckIn, CheckInRequest, CheckInResponse;
         RecordDoseGiven, RecordDoseGivenRequest, RecordDoseGivenResponse;
         RecordNoShow, RecordNoShowRequest, RecordNoShowResponse;
+        OpenIncident, OpenIncidentRequest, OpenIncidentResponse;
+        PreviewPlan, PreviewPlanRequest, PreviewPlanResponse;
+        ApplyPlan, ApplyPlanRequest, ApplyPlanResponse;
+        GetIncident, GetIncidentRequest, GetIncidentResponse;
+        ListIncidentLines, ListIncidentLinesRequest, ListIncidentLinesResponse;
     }
 }

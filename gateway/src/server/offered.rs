@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use proto::availability_encoded::availability_service_server::AvailabilityServiceServer;
 use proto::booking::booking_service_server::BookingServiceServer;
 use proto::clinic::clinic_service_server::ClinicServiceServer;
+use proto::clinic::incident_service_server::IncidentServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
 use proto::room_encoded::room_service_server::RoomServiceServer;
 use runtime::{Drain, Readiness};
@@ -35,6 +36,7 @@ where
         "doseline.availability.v1.AvailabilityService",
         "doseline.booking.v1.BookingService",
         "doseline.clinic.v1.ClinicService",
+        "doseline.clinic.v1.IncidentService",
         "doseline.identity.v1.IdentityService",
         "doseline.room.v1.RoomService",
         H::NAME,
@@ -52,11 +54,13 @@ where
     let identity = IdentityServiceServer::new(services.clone()).max_decoding_message_size(small);
     let rooms = RoomServiceServer::new(services.clone()).max_decoding_message_size(small);
     let clinics = ClinicServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let incidents = IncidentServiceServer::new(services.clone()).max_decoding_message_size(small);
     let lists = AvailabilityServiceServer::new(services).max_decoding_message_size(small);
     Ok(Routes::new(booking)
         .add_service(identity)
         .add_service(rooms)
         .add_service(clinics)
+        .add_service(incidents)
         .add_service(lists)
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Fault::Reflection)?)
@@ -73,6 +77,9 @@ pub(super) async fn set_health(health: &tonic_health::server::HealthReporter, se
             .await;
         health.set_serving::<RoomServiceServer<Services>>().await;
         health.set_serving::<ClinicServiceServer<Services>>().await;
+        health
+            .set_serving::<IncidentServiceServer<Services>>()
+            .await;
         health.set_serving::<Lists>().await;
     } else {
         health
@@ -86,6 +93,9 @@ pub(super) async fn set_health(health: &tonic_health::server::HealthReporter, se
             .await;
         health
             .set_not_serving::<ClinicServiceServer<Services>>()
+            .await;
+        health
+            .set_not_serving::<IncidentServiceServer<Services>>()
             .await;
         health.set_not_serving::<Lists>().await;
     }

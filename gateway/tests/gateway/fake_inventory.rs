@@ -229,6 +229,7 @@ fn unasked() -> answer::Outcome {
 }
 
 /// A yes to a command; bookings and holds are named after the request, so that answers can be told apart.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
 pub(crate) fn agreed(command: &Command) -> answer::Outcome {
     use command::Action;
     let region = &command.region;
@@ -297,7 +298,12 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::ResizeSlot(_)
         | Action::CloseSlots(_)
         | Action::RecordDoseGiven(_)
-        | Action::RecordNoShow(_) => unasked(),
+        | Action::RecordNoShow(_)
+        | Action::OpenIncident(_)
+        | Action::PreviewPlan(_)
+        | Action::ApplyPlan(_)
+        | Action::GetIncident(_)
+        | Action::ListIncidentLines(_) => unasked(),
     }
 }
 
@@ -396,6 +402,11 @@ pub(crate) fn request_id(command: &Command) -> &str {
         | Action::ListAppointments(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
+        | Action::OpenIncident(_)
+        | Action::PreviewPlan(_)
+        | Action::ApplyPlan(_)
+        | Action::GetIncident(_)
+        | Action::ListIncidentLines(_)
         | Action::ReadSupply(_) => "",
     }
 }

@@ -234,6 +234,10 @@ uuid_id!(
     /// A hold or the booking it became.
     BookingId, "booking"
 );
+uuid_id!(
+    /// What happened to a clinic that cannot serve the people it has.
+    IncidentId, "incident"
+);
 
 /// A person inside Doseline: a keyed hash made by identity. Never printed, never logged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

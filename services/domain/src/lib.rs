@@ -18,8 +18,8 @@ pub mod time;
 
 pub use command::{Action, Claimant, Op, Recorded, SlotPair, SlotState, Verdict};
 pub use ids::{
-    BookingId, CallingSystem, CampaignId, ClaimVersion, ClinicId, CohortId, Epoch, InstanceId,
-    PersonId, RegionId, RequestId, Serial, ShardId, SlotId, VaccineId,
+    BookingId, CallingSystem, CampaignId, ClaimVersion, ClinicId, CohortId, Epoch, IncidentId,
+    InstanceId, PersonId, RegionId, RequestId, Serial, ShardId, SlotId, VaccineId,
 };
 pub use refusal::Refusal;
 pub use time::Timestamp;

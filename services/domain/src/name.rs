@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{BookingId, CallingSystem, ClinicId, Malformed, RegionId, SlotId};
+use crate::ids::{BookingId, CallingSystem, ClinicId, IncidentId, Malformed, RegionId, SlotId};
 
 /// `regions/{region}/clinics/{clinic}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,9 +43,19 @@ pub struct BookingName {
     pub booking: BookingId,
 }
 
+/// `regions/{region}/clinics/{clinic}/incidents/{incident}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentName {
+    /// The clinic it happened to.
+    pub clinic: ClinicName,
+    /// The incident.
+    pub incident: IncidentId,
+}
+
 const CLINIC: &str = "regions/{region}/clinics/{clinic}";
 const SLOT: &str = "regions/{region}/clinics/{clinic}/slots/{slot}";
 const HOLD: &str = "regions/{region}/clinics/{clinic}/holds/{hold}";
+const INCIDENT: &str = "regions/{region}/clinics/{clinic}/incidents/{incident}";
 const BOOKING: &str = "regions/{region}/bookings/{booking}";
 
 fn parts<const N: usize>(
@@ -140,6 +150,23 @@ impl FromStr for HoldName {
     }
 }
 
+impl FromStr for IncidentName {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let [region, clinic, incident] =
+            parts(text, ["regions", "clinics", "incidents"], INCIDENT)?;
+        let clinic = ClinicName {
+            region: region.parse()?,
+            clinic: clinic.parse()?,
+        };
+        Ok(Self {
+            clinic,
+            incident: incident.parse()?,
+        })
+    }
+}
+
 impl FromStr for BookingName {
     type Err = Malformed;
 
@@ -167,6 +194,12 @@ impl fmt::Display for SlotName {
 impl fmt::Display for HoldName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/holds/{}", self.clinic, self.hold)
+    }
+}
+
+impl fmt::Display for IncidentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/incidents/{}", self.clinic, self.incident)
     }
 }
 

@@ -161,6 +161,18 @@ refusals! {
         "The appointment was cancelled or moved away, or its dose has been given.";
     AppointmentBegun = "APPOINTMENT_BEGUN", Precondition,
         "The person has been checked in or has had the dose; the appointment is not moved or cancelled any more.";
+    IncidentUnknown = "INCIDENT_UNKNOWN", NotFound,
+        "The clinic has no such incident.";
+    PlanStale = "PLAN_STALE", Precondition,
+        "There is no such plan any more, or none yet. Look at the last one, or preview a new one.";
+    PlanApplied = "PLAN_APPLIED", Precondition,
+        "The plan has been applied. Preview a new one for those who are still to be moved.";
+    PlanInProgress = "PLAN_IN_PROGRESS", Precondition,
+        "The plan is being applied. Wait until every line was tried, then preview a new one.";
+    NoPlaceInReach = "NO_PLACE_IN_REACH", Precondition,
+        "No clinic in reach has a place left for this vaccine and dose. Open places or call the person.";
+    NoDayInInterval = "NO_DAY_IN_INTERVAL", Precondition,
+        "Places are left, but on no day that keeps the distance to the other dose. Open places or call the person.";
     CursorExpired = "CURSOR_EXPIRED", Precondition,
         "The watch cursor is older than what is kept. Watch again from the start.";
     Overloaded = "OVERLOADED", Unavailable,

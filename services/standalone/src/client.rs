@@ -122,6 +122,16 @@ impl Target {
         ))
     }
 
+    /// A channel to the gateway for an operator; in development mode it says that it is one.
+    pub(crate) fn connect_as_operator(&self) -> anyhow::Result<Called> {
+        let mut caller = self.tls.interceptor()?;
+        caller.role = Some("operator");
+        Ok(tonic::service::interceptor::InterceptedService::new(
+            self.tls.channel(&self.gateway)?,
+            caller,
+        ))
+    }
+
     /// A channel to the gateway that says who calls.
     pub(crate) fn connect(&self) -> anyhow::Result<Called> {
         let caller = self.tls.interceptor()?;

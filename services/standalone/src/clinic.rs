@@ -3,6 +3,7 @@
 //! Invariant: what a person reads in a table, a script reads in `-o json`.
 
 mod ask;
+mod incident;
 mod show;
 mod supply;
 mod watch;
@@ -96,6 +97,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         terminal: Terminal,
     },
+    /// A fridge fails, the clinic closes, doses do not come: close slots and move the people, by a plan.
+    #[command(subcommand)]
+    Incident(incident::Incident),
     /// What there is to give, by region, district or clinic; everybody may ask.
     Supply(supply::Supply),
 }
@@ -241,6 +245,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
         Command::NoShow { terminal, code } => ask::no_show(terminal, code).await,
         Command::Inventory { terminal } => watch::inventory(terminal).await,
         Command::Watch { terminal } => watch::watch(terminal).await,
+        Command::Incident(incident) => incident::run(incident).await,
         Command::Supply(supply) => supply::run(supply).await,
     }
 }

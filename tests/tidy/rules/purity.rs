@@ -1,11 +1,12 @@
-//! The domain, the core and the steering wait for nothing, look at no clock, draw nothing and touch no file.
+//! The domain, the core, the planner and the steering wait for nothing, look at no clock, draw nothing and touch no file.
 
 use super::whole;
 use crate::tree::{File, Finding};
 
-const PURE: [&str; 3] = [
+const PURE: [&str; 4] = [
     "services/domain/src/",
     "services/inventory/core/src/",
+    "services/planner/src/",
     "services/identity/src/doorkeeper/steer",
 ];
 

@@ -8,15 +8,20 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use domain::command::BodyHash;
 use domain::{
-    BookingId, CampaignId, ClaimVersion, Claimant, ClinicId, CohortId, Epoch, InstanceId, Op,
-    PersonId, Recorded, Refusal, RequestId, Serial, ShardId, SlotId, SlotState, Timestamp,
-    VaccineId, Verdict,
+    BookingId, CampaignId, ClaimVersion, Claimant, ClinicId, CohortId, Epoch, IncidentId,
+    InstanceId, Op, PersonId, Recorded, Refusal, RequestId, Serial, ShardId, SlotId, SlotState,
+    Timestamp, VaccineId, Verdict,
 };
 
+mod incident;
 pub mod postgres;
 pub mod sqlite;
 mod terminal;
 
+pub use incident::{
+    Affected, Closing, DueMove, IncidentChange, IncidentKind, IncidentOp, IncidentState,
+    IncidentVerdict, IncidentView, LineAt, LineRow, LineState, PlanLine, Scene, Settled,
+};
 pub use terminal::{
     ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicSlot, ClinicVerdict, SheetRow,
     StockChange, StockRow, SupplyRow, VisitChange,
@@ -457,6 +462,35 @@ pub trait Ledger: Send + Sync {
     ) -> Result<Vec<SheetRow>, Fault>;
     /// What the region's clinics have, all of it at one moment, by clinic, then vaccine.
     async fn supply(&self) -> Result<Vec<SupplyRow>, Fault>;
+
+    /// Opens an incident, keeps a plan for it or begins to apply one; or refuses, or tells what was recorded.
+    async fn incident(&self, op: &IncidentOp) -> Result<IncidentVerdict, Fault>;
+    /// An incident of a clinic as it is now.
+    async fn incident_view(
+        &self,
+        clinic: &ClinicId,
+        incident: IncidentId,
+    ) -> Result<Option<IncidentView>, Fault>;
+    /// Lines of a plan of an incident, in their order; at most `limit` after line `after`.
+    async fn incident_lines(
+        &self,
+        incident: IncidentId,
+        plan: u32,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<LineRow>, Fault>;
+    /// What a plan for an incident of a clinic is made from; slots that start at `now` or before are past.
+    async fn incident_scene(
+        &self,
+        clinic: &ClinicId,
+        incident: IncidentId,
+        now: Timestamp,
+    ) -> Result<Option<Scene>, Fault>;
+    /// Lines whose turn it is and whose targets are in these shards: of each incident that is being applied, those of
+    /// the first wave that is not settled; at most `limit`.
+    async fn due_moves(&self, shards: &[ShardId], limit: u32) -> Result<Vec<DueMove>, Fault>;
+    /// Notes what came of lines. What was settled before stays as it is.
+    async fn settle_moves(&self, settled: &[Settled]) -> Result<(), Fault>;
 
     /// Stores what this process saw of rooms; an older version or lower frontier never replaces a newer or higher one.
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault>;

@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod config;
 pub mod figures;
+mod incident;
 pub mod internal;
 pub mod lease;
 pub mod ledger;

@@ -53,6 +53,7 @@ pub struct Metrics {
     pub refused_documents: RefusedDocuments,
     turned_away: Family<OfRefusal, Counter>,
     verdicts: Family<OfVerdict, Counter>,
+    incident_moves: Family<OfVerdict, Counter>,
     seized: Family<OfRegion, Counter>,
     violations: Family<OfViolation, Counter>,
     queue_depth: Family<OfRegion, Gauge>,
@@ -108,6 +109,7 @@ impl Metrics {
             refused_documents: RefusedDocuments::default(),
             turned_away: Family::default(),
             verdicts: Family::default(),
+            incident_moves: Family::default(),
             seized: Family::default(),
             violations: Family::default(),
             queue_depth: Family::default(),
@@ -129,6 +131,11 @@ impl Metrics {
                 "verdicts",
                 "Ops decided, by how they ended",
                 metrics.verdicts.clone(),
+            );
+            registry.register(
+                "incident_moves",
+                "Appointments of incidents whose turn came, by how they ended: MOVED, or why not",
+                metrics.incident_moves.clone(),
             );
             registry.register(
                 "shard_seizures",
@@ -167,6 +174,14 @@ impl Metrics {
             refusal: refusal.code(),
         };
         self.turned_away.get_or_create(&labels).inc();
+    }
+
+    /// A line of an incident's plan was settled: `MOVED`, or a refusal's code.
+    pub(crate) fn incident_moved(&self, region: &RegionId, verdict: &'static str) {
+        let region = region.to_string();
+        self.incident_moves
+            .get_or_create(&OfVerdict { region, verdict })
+            .inc();
     }
 
     /// The metrics of an owner in `region`.

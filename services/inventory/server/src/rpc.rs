@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use clinic_admin::ClinicAdmin;
 pub use side::SideWork;
+pub(crate) use side::move_fits;
 pub use terminal::SupplyKept;
 
 use crate::admission::Admission;

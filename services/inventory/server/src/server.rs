@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use crate::admission::Admission;
 use crate::config::{Config, RegionSettings, Settings};
 use crate::figures::Figures;
+use crate::incident::apply_plans;
 use crate::internal::InternalKey;
 use crate::lease::Leases;
 use crate::ledger::Ledger;
@@ -224,6 +225,10 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         tasks: boot.tasks.clone(),
         over,
     });
+    for region in shared.regions.keys() {
+        let apply = apply_plans(Arc::clone(&shared), region.clone(), boot.drain.clone());
+        boot.tasks.spawn("apply_plans", OnExit::StopProcess, apply);
+    }
     let service = InventoryServiceServer::new(InventoryRpc(shared))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);

@@ -18,6 +18,8 @@ pub mod dice;
 pub mod fencing;
 #[path = "ledger_contract/holds.rs"]
 pub mod holds;
+#[path = "ledger_contract/incidents.rs"]
+pub mod incidents;
 #[path = "ledger_contract/model.rs"]
 pub mod model;
 #[path = "ledger_contract/moves.rs"]
@@ -170,6 +172,14 @@ on_both_backends! {
         an_appointment_that_has_begun_is_neither_moved_nor_cancelled
         a_cancelled_appointment_is_over_at_the_desk
         a_day_sheet_is_read_in_pages_without_loss
+    }
+    incidents {
+        an_incident_closes_slots_at_once_and_lists_who_is_booked
+        a_scene_has_who_is_booked_now_and_what_is_free
+        a_plan_is_applied_once_and_only_while_it_is_the_last_one
+        whoever_moves_first_wins_and_the_line_says_so
+        the_second_dose_moves_after_the_first_at_the_version_it_left
+        only_the_clinic_it_happened_to_changes_an_incident
     }
     random {
         random_requests_are_answered_as_the_model_says

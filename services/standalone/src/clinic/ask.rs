@@ -142,7 +142,7 @@ fn minute(time: Time) -> u32 {
     u32::from(time.hour().unsigned_abs()) * 60 + u32::from(time.minute().unsigned_abs())
 }
 
-fn pb_date(day: Date) -> PbDate {
+pub(super) fn pb_date(day: Date) -> PbDate {
     PbDate {
         year: day.year().into(),
         month: day.month().into(),

@@ -97,6 +97,10 @@ impl Shown {
         self
     }
 
+    pub(super) fn with_table(self, name: &str, value: Value, table: &str) -> Self {
+        self.add(name, value, table.to_owned())
+    }
+
     fn add(mut self, name: &str, value: Value, table: String) -> Self {
         // Nothing is no table of its own.
         if value.as_array().is_none_or(|rows| !rows.is_empty()) {
@@ -232,7 +236,7 @@ fn local(at: domain::Timestamp) -> Option<DateTime> {
 }
 
 /// A start as a person at this machine reads it.
-fn at(time: Option<&prost_types::Timestamp>) -> String {
+pub(super) fn at(time: Option<&prost_types::Timestamp>) -> String {
     let at = time.and_then(|time| local(from_timestamp(time)));
     at.map_or_else(String::new, |at| {
         format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute())

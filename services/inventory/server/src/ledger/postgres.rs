@@ -10,18 +10,20 @@ use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use domain::command::BodyHash;
 use domain::{
-    CampaignId, ClinicId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState,
-    Timestamp,
+    CampaignId, ClinicId, Epoch, IncidentId, PersonId, Recorded, RequestId, ShardId, SlotId,
+    SlotState, Timestamp,
 };
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
     Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicOp, ClinicSupply, ClinicVerdict,
-    Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized,
-    ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow,
+    DueMove, Fault, IncidentOp, IncidentVerdict, IncidentView, Ledger, LineRow, MoveOp,
+    OutboxCursor, OutsideChanges, RoomSeen, Scene, SeizeRequest, Seized, Settled, ShardCatalogue,
+    ShardRow, SheetRow, SideAnswer, SupplyRow,
 };
 
 mod batch;
+mod incident;
 mod migrations;
 mod reads;
 mod rooms;
@@ -281,6 +283,45 @@ impl Ledger for PostgresLedger {
 
     async fn supply(&self) -> Result<Vec<SupplyRow>, Fault> {
         terminal::supply(self).await
+    }
+
+    async fn incident(&self, op: &IncidentOp) -> Result<IncidentVerdict, Fault> {
+        incident::change(self, op).await
+    }
+
+    async fn incident_view(
+        &self,
+        clinic: &ClinicId,
+        incident: IncidentId,
+    ) -> Result<Option<IncidentView>, Fault> {
+        incident::view(self, clinic, incident).await
+    }
+
+    async fn incident_lines(
+        &self,
+        incident: IncidentId,
+        plan: u32,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<LineRow>, Fault> {
+        incident::lines(self, incident, plan, after, limit).await
+    }
+
+    async fn incident_scene(
+        &self,
+        clinic: &ClinicId,
+        incident: IncidentId,
+        now: Timestamp,
+    ) -> Result<Option<Scene>, Fault> {
+        incident::scene(self, clinic, incident, now).await
+    }
+
+    async fn due_moves(&self, shards: &[ShardId], limit: u32) -> Result<Vec<DueMove>, Fault> {
+        incident::due_moves(self, shards, limit).await
+    }
+
+    async fn settle_moves(&self, settled: &[Settled]) -> Result<(), Fault> {
+        incident::settle(self, settled).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

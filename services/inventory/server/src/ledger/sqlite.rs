@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::command::BodyHash;
 use domain::{
-    CampaignId, Claimant, ClinicId, Epoch, Op, PersonId, Recorded, RequestId, Serial, ShardId,
-    SlotId, SlotState, Timestamp,
+    CampaignId, Claimant, ClinicId, Epoch, IncidentId, Op, PersonId, Recorded, RequestId, Serial,
+    ShardId, SlotId, SlotState, Timestamp,
 };
 use runtime::Clock;
 use rusqlite::{Connection, params};
@@ -19,14 +19,16 @@ use self::reads::Readers;
 use self::writing::{Outcome, Queue};
 use super::{
     Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, CancelOp, ClaimView, ClinicChange,
-    ClinicOp, ClinicSupply, ClinicVerdict, Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges,
-    RoomSeen, SeizeRequest, Seized, ShardCatalogue, ShardRow, SheetRow, SideAnswer, SlotCount,
-    SupplyRow, Writer,
+    ClinicOp, ClinicSupply, ClinicVerdict, DueMove, Fault, IncidentChange, IncidentOp,
+    IncidentVerdict, IncidentView, Ledger, LineRow, MoveOp, OutboxCursor, OutsideChanges, RoomSeen,
+    Scene, SeizeRequest, Seized, Settled, ShardCatalogue, ShardRow, SheetRow, SideAnswer,
+    SlotCount, SupplyRow, Writer,
 };
 
 mod batch;
 mod clock;
 mod files;
+mod incident;
 mod reads;
 mod rows;
 mod shards;
@@ -223,6 +225,68 @@ impl Ledger for SqliteLedger {
     async fn supply(&self) -> Result<Vec<SupplyRow>, Fault> {
         let now = self.clock.now();
         self.readers.read(move |db| terminal::supply(db, now)).await
+    }
+
+    async fn incident(&self, op: &IncidentOp) -> Result<IncidentVerdict, Fault> {
+        let op = op.clone();
+        let ops = match &op.change {
+            IncidentChange::Plan(lines) => lines.len().max(1),
+            IncidentChange::Open(_) | IncidentChange::Apply { .. } => 1,
+        };
+        let work = move |db: &Connection, now| incident::change(db, now, &op);
+        self.queue.run(ops, Some(terminal::NO_SHARD), work).await
+    }
+
+    async fn incident_view(
+        &self,
+        clinic: &ClinicId,
+        incident: IncidentId,
+    ) -> Result<Option<IncidentView>, Fault> {
+        let clinic = clinic.clone();
+        self.readers
+            .read(move |db| incident::view(db, &clinic, incident))
+            .await
+    }
+
+    async fn incident_lines(
+        &self,
+        incident: IncidentId,
+        plan: u32,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<LineRow>, Fault> {
+        self.readers
+            .read(move |db| incident::lines(db, incident, plan, after, limit))
+            .await
+    }
+
+    async fn incident_scene(
+        &self,
+        clinic: &ClinicId,
+        incident: IncidentId,
+        now: Timestamp,
+    ) -> Result<Option<Scene>, Fault> {
+        let clinic = clinic.clone();
+        self.readers
+            .read(move |db| incident::scene(db, &clinic, incident, now))
+            .await
+    }
+
+    async fn due_moves(&self, shards: &[ShardId], limit: u32) -> Result<Vec<DueMove>, Fault> {
+        let shards = shards.to_vec();
+        self.readers
+            .read(move |db| incident::due_moves(db, &shards, limit))
+            .await
+    }
+
+    async fn settle_moves(&self, settled: &[Settled]) -> Result<(), Fault> {
+        let settled = settled.to_vec();
+        let ops = settled.len().max(1);
+        let work = move |db: &Connection, _| {
+            incident::settle(db, &settled).map_err(unavailable)?;
+            Ok(Outcome::keep(()))
+        };
+        self.queue.run(ops, Some(terminal::NO_SHARD), work).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

@@ -207,6 +207,11 @@ fn asked(
         | Action::CheckIn(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
+        | Action::OpenIncident(_)
+        | Action::PreviewPlan(_)
+        | Action::ApplyPlan(_)
+        | Action::GetIncident(_)
+        | Action::ListIncidentLines(_)
         | Action::ReadSupply(_) => {
             fields.wrong("action", "is not a person's");
             None

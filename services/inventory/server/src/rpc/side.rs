@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::campaign::BookingRules;
 use domain::name::SlotName;
 use domain::permit::Permit;
-use domain::{BookingId, Refusal, RegionId, SlotId, SlotPair, SlotState, Verdict};
+use domain::{
+    BookingId, CampaignId, PersonId, Refusal, RegionId, SlotId, SlotPair, SlotState, Verdict,
+};
 use proto::inventory::Answer;
 use proto::status::Refused;
 use runtime::OnExit;
@@ -50,7 +53,7 @@ impl SideWork {
     }
 
     /// `None`: too many wait, or `within` was over first; nothing was begun.
-    async fn turn(&self, within: Duration) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self, within: Duration) -> Option<OwnedSemaphorePermit> {
         let _waiting = self.waiting.try_acquire().ok()?;
         let turn = Arc::clone(&self.running).acquire_owned();
         tokio::time::timeout(within, turn).await.ok()?.ok()
@@ -262,10 +265,21 @@ async fn may_move(
         .map_err(|_| Refusal::Unavailable)?;
     let target = found.first().filter(|slot| slot.clinic == to.clinic.clinic);
     let target = target.ok_or(Refusal::SlotUnknown)?;
-    campaign.rules.allow(&[target], shared.clock.wall())?;
-    let claim = ledger
-        .claim(&change.permit.campaign, change.permit.person)
-        .await;
+    let who = (&change.permit.campaign, change.permit.person);
+    move_fits(shared, &campaign.rules, ledger, who, dose, target).await
+}
+
+/// Whether the rules allow somebody's appointment at a slot, as their other dose is now.
+pub(crate) async fn move_fits(
+    shared: &Shared,
+    rules: &BookingRules,
+    ledger: &dyn Ledger,
+    (campaign, person): (&CampaignId, PersonId),
+    dose: u8,
+    target: &SlotState,
+) -> Result<(), Refusal> {
+    rules.allow(&[target], shared.clock.wall())?;
+    let claim = ledger.claim(campaign, person).await;
     let claim = claim.map_err(|_| Refusal::Unavailable)?;
     // Without a claim the ledger gives the refusal, with the version.
     let others = claim
@@ -278,7 +292,7 @@ async fn may_move(
         } else {
             (other, target)
         };
-        campaign.rules.interval_fits(first.day, second.day)
+        rules.interval_fits(first.day, second.day)
     };
     if others.into_iter().all(|other| fits(&other.slot)) {
         Ok(())

@@ -3,6 +3,7 @@
 //! Invariant: a command reaches the ledger only if the calling system is that clinic's, whatever the gateway thought.
 
 mod answer;
+mod incident;
 mod parse;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ enum Asked {
         after: Option<(Timestamp, String)>,
         limit: u32,
     },
+    Incident(incident::About),
     Supply,
 }
 
@@ -103,6 +105,7 @@ impl Asked {
         match self {
             Self::Change { op, .. } => op.method(),
             Self::Sheet { .. } => "list_appointments",
+            Self::Incident(about) => about.op(),
             Self::Supply => "read_supply",
         }
     }
@@ -143,6 +146,7 @@ async fn run(
             Ok(rows) => Some(answer::sheet(id, rows, limit)),
             Err(error) => side::unavailable(id, &error),
         },
+        Asked::Incident(about) => incident::run(shared, id, &region, ledger, about).await,
         Asked::Supply => match supply(shared, &region, ledger.as_ref()).await {
             Ok(figures) => Some(answer::supply(id, figures)),
             Err(error) => side::unavailable(id, &error),

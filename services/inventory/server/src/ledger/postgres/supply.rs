@@ -30,7 +30,7 @@ pub(super) async fn catalogue(
     })
 }
 
-fn clinic(row: &Row) -> Result<Clinic, BoxError> {
+pub(super) fn clinic(row: &Row) -> Result<Clinic, BoxError> {
     Ok(Clinic {
         clinic: column::<&str>(row, "clinic")?.parse()?,
         shard: ShardId(unsigned_32(column(row, "shard_id")?)),

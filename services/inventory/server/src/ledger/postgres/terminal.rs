@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::PostgresLedger;
-use super::trouble::{DRY_RUN, Garbled, TERMINAL_REFUSED, Trouble};
+use super::trouble::{DRY_RUN, Garbled, TERMINAL_REFUSED, Trouble, Undone};
 use super::values::{
     column, dose, signed, signed_32, system_time, timestamp, unreadable, unsigned,
 };
@@ -106,13 +106,8 @@ async fn asked(
     match ledger.ask(sql, &params).await {
         Ok(rows) => Ok(Ok(rows)),
         Err(Trouble::Undone(undone)) if undone.code.code() == TERMINAL_REFUSED => {
-            let refused = || -> Result<ClinicRefusal, BoxError> {
-                Ok(ClinicRefusal {
-                    refusal: Refusal::from_code(&undone.message).ok_or(Garbled("refusal"))?,
-                    notes: serde_json::from_str(undone.detail())?,
-                })
-            };
-            Ok(Err(ClinicVerdict::Refused(refused().map_err(unreadable)?)))
+            let refused = refusal(&undone).map_err(unreadable)?;
+            Ok(Err(ClinicVerdict::Refused(refused)))
         }
         Err(Trouble::Undone(undone)) if undone.code.code() == DRY_RUN => {
             let answer = answer(undone.detail()).map_err(unreadable)?;
@@ -120,6 +115,14 @@ async fn asked(
         }
         Err(trouble) => Err(trouble.of_write(NO_SHARD, Epoch(0))),
     }
+}
+
+/// What `refuse_v1` said.
+pub(super) fn refusal(undone: &Undone) -> Result<ClinicRefusal, BoxError> {
+    Ok(ClinicRefusal {
+        refusal: Refusal::from_code(&undone.message).ok_or(Garbled("refusal"))?,
+        notes: serde_json::from_str(undone.detail())?,
+    })
 }
 
 async fn written(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::{
     CampaignId, Claimant, PersonId, Serial, ShardId, SlotId, SlotPair, SlotState, Timestamp,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use tokio::sync::Semaphore;
 
 use super::rows::{SLOT_COLUMNS, claim_row, parsed, read_slot, slot_state, visit_state};
@@ -77,16 +77,7 @@ pub(super) fn catalogue(db: &Connection, shard: ShardId) -> rusqlite::Result<Sha
             "SELECT clinic, shard_id, display_name, district, latitude, longitude FROM clinic
              WHERE shard_id = ?1 ORDER BY clinic",
         )?
-        .query_map([shard.0], |row| {
-            Ok(Clinic {
-                clinic: parsed(row, 0)?,
-                shard: ShardId(row.get(1)?),
-                display_name: row.get(2)?,
-                district: row.get(3)?,
-                latitude: row.get(4)?,
-                longitude: row.get(5)?,
-            })
-        })?
+        .query_map([shard.0], clinic)?
         .collect::<rusqlite::Result<_>>()?;
     let slots = db
         .prepare_cached(&format!(
@@ -95,6 +86,18 @@ pub(super) fn catalogue(db: &Connection, shard: ShardId) -> rusqlite::Result<Sha
         .query_map([shard.0], read_slot)?
         .collect::<rusqlite::Result<_>>()?;
     Ok(ShardCatalogue { clinics, slots })
+}
+
+/// Reads a clinic's columns, in the order of its type.
+pub(super) fn clinic(row: &Row<'_>) -> rusqlite::Result<Clinic> {
+    Ok(Clinic {
+        clinic: parsed(row, 0)?,
+        shard: ShardId(row.get(1)?),
+        display_name: row.get(2)?,
+        district: row.get(3)?,
+        latitude: row.get(4)?,
+        longitude: row.get(5)?,
+    })
 }
 
 /// One writer commits events in the order of their numbers, so nothing can appear before a cursor later on.

@@ -261,14 +261,7 @@ impl Terminal<'_> {
 
     /// Counts what is open.
     fn restock(&self, vaccine: &VaccineId) -> rusqlite::Result<StockRow> {
-        self.db
-            .prepare_cached(
-                "UPDATE stock SET opened = (
-                    SELECT coalesce(sum(CASE WHEN open THEN capacity ELSE booked END), 0)
-                    FROM slot WHERE slot.clinic = ?1 AND slot.vaccine = ?2)
-                 WHERE clinic = ?1 AND vaccine = ?2",
-            )?
-            .execute(params![self.clinic, vaccine.as_str()])?;
+        restock(self.db, self.clinic, vaccine)?;
         self.stock_row(vaccine)
     }
 
@@ -479,6 +472,18 @@ impl Terminal<'_> {
     }
 }
 
+/// Counts what is open.
+pub(super) fn restock(db: &Connection, clinic: &str, vaccine: &VaccineId) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE stock SET opened = (
+            SELECT coalesce(sum(CASE WHEN open THEN capacity ELSE booked END), 0)
+            FROM slot WHERE slot.clinic = ?1 AND slot.vaccine = ?2)
+         WHERE clinic = ?1 AND vaccine = ?2",
+    )?
+    .execute(params![clinic, vaccine.as_str()])?;
+    Ok(())
+}
+
 fn refused(refusal: Refusal, field: &str, problem: String) -> Changed {
     Err(ClinicRefusal::noted(refusal, field, problem))
 }
@@ -488,7 +493,7 @@ fn exceeded(stock: &StockRow) -> u64 {
     (stock.opened + stock.wasted + stock.walk_in).saturating_sub(stock.received)
 }
 
-fn unlike(column: usize) -> impl FnOnce(serde_json::Error) -> rusqlite::Error {
+pub(super) fn unlike(column: usize) -> impl FnOnce(serde_json::Error) -> rusqlite::Error {
     move |error| {
         let text = rusqlite::types::Type::Text;
         rusqlite::Error::FromSqlConversionFailure(column, text, Box::new(error))

@@ -14,6 +14,7 @@ use proto::inventory::{Command, command::Action};
 use proto::status::Refused;
 use sha2::{Digest as _, Sha256};
 
+use super::incident::is_incidents;
 use super::{Asked, Kind, Shared};
 use crate::ledger::{ClinicChange, ClinicOp, NewSlot, StockChange, VisitChange};
 
@@ -53,6 +54,11 @@ pub(super) const fn is_terminals(action: &Action) -> bool {
         | Action::CheckIn(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
+        | Action::OpenIncident(_)
+        | Action::PreviewPlan(_)
+        | Action::ApplyPlan(_)
+        | Action::GetIncident(_)
+        | Action::ListIncidentLines(_)
         | Action::ReadSupply(_) => true,
     }
 }
@@ -66,9 +72,9 @@ struct Intent {
 }
 
 /// Reads one command.
-struct Reader<'a> {
-    shared: &'a Shared,
-    fields: Fields,
+pub(super) struct Reader<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) fields: Fields,
 }
 
 /// Parses one command: its region and what is asked of it.
@@ -84,6 +90,8 @@ pub(super) fn parse(shared: &Shared, command: Command) -> Result<(RegionId, Aske
     let Some(action) = command.action else {
         return Err(Refusal::Invalid.into());
     };
+    // Whoever oversees clinics does so where the method is for that; a terminal's is for its clinic.
+    let oversees = command.oversees && is_incidents(&action);
     let asked = reader.asked(action)?;
     let Reader { fields, .. } = reader;
     let (named, asked) = fields.finish(asked)?;
@@ -91,7 +99,7 @@ pub(super) fn parse(shared: &Shared, command: Command) -> Result<(RegionId, Aske
         if named.region != region {
             return Err(Refusal::NotOwner.into());
         }
-        if !named.is_served_by(&caller) {
+        if !oversees && !named.is_served_by(&caller) {
             return Err(Refusal::ClinicForeign.into());
         }
     }
@@ -99,7 +107,7 @@ pub(super) fn parse(shared: &Shared, command: Command) -> Result<(RegionId, Aske
 }
 
 /// A parsed action and the clinic it is about; none where figures of the whole region are read.
-type Parsed = Option<(Option<ClinicName>, Asked)>;
+pub(super) type Parsed = Option<(Option<ClinicName>, Asked)>;
 
 impl Reader<'_> {
     /// `None` = a field is wrong and noted.
@@ -174,6 +182,11 @@ impl Reader<'_> {
                 self.visit(intent, &r.code, Some(VisitChange::NoShow))
             }
             Action::ListAppointments(r) => return self.sheet(&r),
+            Action::OpenIncident(r) => self.open_incident(r),
+            Action::PreviewPlan(r) => self.preview_plan(r),
+            Action::ApplyPlan(r) => self.apply_plan(r),
+            Action::GetIncident(r) => self.get_incident(&r),
+            Action::ListIncidentLines(r) => return self.list_lines(&r),
             Action::ReadSupply(_) => Some((None, Asked::Supply)),
             Action::HoldSlots(_)
             | Action::ConfirmHold(_)
@@ -197,7 +210,6 @@ impl Reader<'_> {
         self.named(kind, id, clinic, rest)
     }
 
-    /// The hash is of everything but the id: the same body means the same intent.
     fn named(
         &mut self,
         kind: Kind,
@@ -205,19 +217,30 @@ impl Reader<'_> {
         clinic: Option<ClinicName>,
         rest: &impl Message,
     ) -> Option<Intent> {
+        let (request, body_hash) = self.request(kind as u8, id, rest)?;
+        Some(Intent {
+            kind,
+            clinic: clinic?,
+            request,
+            body_hash,
+        })
+    }
+
+    /// The hash is of everything but the id: the same body means the same intent.
+    pub(super) fn request(
+        &mut self,
+        method: u8,
+        id: &str,
+        rest: &impl Message,
+    ) -> Option<(RequestId, BodyHash)> {
         let request = self.fields.parse("request_id", id);
         let digest = Sha256::new()
-            .chain_update([kind as u8])
+            .chain_update([method])
             .chain_update(rest.encode_to_vec())
             .finalize();
         let mut half = [0u8; 16];
         half.copy_from_slice(&digest[..16]);
-        Some(Intent {
-            kind,
-            clinic: clinic?,
-            request: request?,
-            body_hash: BodyHash(half),
-        })
+        Some((request?, BodyHash(half)))
     }
 
     fn change(&self, intent: Intent, change: ClinicChange) -> (Option<ClinicName>, Asked) {
@@ -417,7 +440,7 @@ impl Reader<'_> {
         fits.then(|| lot.to_owned())
     }
 
-    fn within(&mut self, field: &str, value: u32, least: u32, most: u32) -> Option<u32> {
+    pub(super) fn within(&mut self, field: &str, value: u32, least: u32, most: u32) -> Option<u32> {
         let fits = (least..=most).contains(&value);
         if !fits {
             self.fields
