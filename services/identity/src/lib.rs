@@ -11,7 +11,6 @@ pub mod development;
 pub mod doorkeeper;
 pub mod eligibility;
 pub mod issue;
-pub mod keys;
 pub mod member;
 pub mod metrics;
 pub mod people;
@@ -23,4 +22,5 @@ pub mod tickets;
 pub mod workers;
 
 pub use config::{Config, Raw};
+pub use runtime::signing_keys as keys;
 pub use server::{Identity, Parts, run, start};
