@@ -103,7 +103,7 @@ impl Class {
             | Method::CheckIn
             | Method::RecordDoseGiven
             | Method::RecordNoShow => Self::Commands,
-            Method::IssuePermit => Self::Permits,
+            Method::IssuePermit | Method::ChangeRegion => Self::Permits,
             Method::GetRoom
             | Method::GetPlace
             | Method::WatchRoom

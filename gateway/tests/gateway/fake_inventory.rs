@@ -297,7 +297,8 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::ResizeSlot(_)
         | Action::CloseSlots(_)
         | Action::RecordDoseGiven(_)
-        | Action::RecordNoShow(_) => unasked(),
+        | Action::RecordNoShow(_)
+        | Action::Depart(_) => unasked(),
     }
 }
 
@@ -396,6 +397,7 @@ pub(crate) fn request_id(command: &Command) -> &str {
         | Action::ListAppointments(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
-        | Action::ReadSupply(_) => "",
+        | Action::ReadSupply(_)
+        | Action::Depart(_) => "",
     }
 }

@@ -15,6 +15,7 @@ pub mod member;
 pub mod metrics;
 pub mod people;
 pub mod person;
+pub mod region_changes;
 pub mod rooms;
 pub mod rpc;
 pub mod server;

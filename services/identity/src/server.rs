@@ -7,6 +7,7 @@ use domain::InstanceId;
 use proto::admin::campaign_admin_service_server::CampaignAdminServiceServer;
 use proto::doorkeeper::doorkeeper_service_server::DoorkeeperServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::regions::region_change_service_server::RegionChangeServiceServer;
 use proto::room::room_service_server::RoomServiceServer;
 use runtime::keyspace::{Keyspace, Session};
 use runtime::reload::Reloading;
@@ -34,8 +35,9 @@ use crate::metrics::Metrics;
 use crate::people::People;
 use crate::people::postgres::PostgresPeople;
 use crate::person::Blinding;
+use crate::region_changes::{ReceiptKeys, RegionChanges};
 use crate::rooms::Rooms;
-use crate::rpc::{CampaignAdminRpc, DoorkeeperRpc, IdentityRpc, RoomRecords};
+use crate::rpc::{CampaignAdminRpc, DoorkeeperRpc, IdentityRpc, RegionChangesRpc, RoomRecords};
 use crate::workers::Workers;
 
 /// A request for a permit with the longest assertion, and room for the rest.
@@ -69,6 +71,8 @@ pub struct Parts {
     pub permit_keys_dir: std::path::PathBuf,
     /// Folder of the keys that sign room documents.
     pub room_keys_dir: std::path::PathBuf,
+    /// Folder of the public keys that receipts of regions are believed by; `None` = nobody changes the region.
+    pub receipt_keys_dir: Option<std::path::PathBuf>,
     /// Whom assertions are made for and by.
     pub assertions: Assertions,
     /// Threads that verify and sign.
@@ -87,6 +91,8 @@ pub struct Identity {
     pub service: IdentityServiceServer<IdentityRpc>,
     /// For gateways: what rooms can be checked by.
     pub records: RoomServiceServer<RoomRecords>,
+    /// For gateways: the steps of a change of region.
+    pub region_changes: RegionChangeServiceServer<RegionChangesRpc>,
     /// For gateways: what slows lines.
     pub doorkeeper: DoorkeeperServiceServer<DoorkeeperRpc>,
     /// For operators.
@@ -139,6 +145,15 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         clock: boot.clock.clone(),
         metrics: parts.metrics,
     };
+    let receipt_keys = parts
+        .receipt_keys_dir
+        .as_deref()
+        .map(ReceiptKeys::follow)
+        .transpose()
+        .context("receipt keys")?;
+    if let Some(keys) = &receipt_keys {
+        keys.watch("watch_receipt_keys", &boot.tasks, &boot.drain);
+    }
     let callers = Callers::new(&parts.internal_key, parts.gateway_certificates);
     let operators = Operators {
         certificates: parts.operator_certificates,
@@ -151,6 +166,13 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         reports,
         clock,
     };
+    let region_changes = RegionChangesRpc {
+        callers: callers.clone(),
+        changes: RegionChanges {
+            issuer: issuer.clone(),
+            receipt_keys,
+        },
+    };
     let service = IdentityServiceServer::new(IdentityRpc { issuer, callers })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = CampaignAdminServiceServer::new(CampaignAdminRpc {
@@ -162,6 +184,8 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     Ok(Identity {
         service,
         records,
+        region_changes: RegionChangeServiceServer::new(region_changes)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX),
         doorkeeper: DoorkeeperServiceServer::new(doorkeeper)
             .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin,
@@ -294,6 +318,7 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     boot.tasks.spawn("identity_health", OnExit::Log, reporting);
     let routes = Routes::new(identity.service)
         .add_service(identity.records)
+        .add_service(identity.region_changes)
         .add_service(identity.doorkeeper)
         .add_service(health_service.clone());
     let admin_routes = Routes::new(identity.admin).add_service(health_service);
@@ -310,9 +335,11 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 
 /// The methods whose calls are counted by name.
 #[must_use]
-pub fn methods() -> [&'static str; 18] {
+pub fn methods() -> [&'static str; 20] {
     [
         "doseline.identity.v1.IdentityService/IssuePermit",
+        "doseline.regions.v1.RegionChangeService/BeginChange",
+        "doseline.regions.v1.RegionChangeService/CompleteChange",
         "doseline.doorkeeper.v1.DoorkeeperService/ReportLoad",
         "doseline.room.v1.RoomService/ListTickets",
         "doseline.room.v1.RoomService/GetInclusionProof",
@@ -355,6 +382,7 @@ fn parts(
         blinding: settings.blinding.clone(),
         permit_keys_dir: settings.permit_keys_dir.clone(),
         room_keys_dir: settings.room_keys_dir.clone(),
+        receipt_keys_dir: settings.receipt_keys_dir.clone(),
         assertions: settings.assertions.clone(),
         worker_threads: settings.worker_threads,
         services: settings.services.clone().map(ClientTls::load).transpose()?,

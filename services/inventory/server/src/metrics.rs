@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::region_change::Departure;
 use domain::{Refusal, RegionId, Verdict};
 use inventory_core::Alarm;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -53,6 +54,7 @@ pub struct Metrics {
     pub refused_documents: RefusedDocuments,
     turned_away: Family<OfRefusal, Counter>,
     verdicts: Family<OfVerdict, Counter>,
+    departures: Family<OfVerdict, Counter>,
     seized: Family<OfRegion, Counter>,
     violations: Family<OfViolation, Counter>,
     queue_depth: Family<OfRegion, Gauge>,
@@ -108,6 +110,7 @@ impl Metrics {
             refused_documents: RefusedDocuments::default(),
             turned_away: Family::default(),
             verdicts: Family::default(),
+            departures: Family::default(),
             seized: Family::default(),
             violations: Family::default(),
             queue_depth: Family::default(),
@@ -129,6 +132,11 @@ impl Metrics {
                 "verdicts",
                 "Ops decided, by how they ended",
                 metrics.verdicts.clone(),
+            );
+            registry.register(
+                "departures",
+                "People who asked to leave for another region or to stay after all, by what was decided: LEFT, STAYED, why not",
+                metrics.departures.clone(),
             );
             registry.register(
                 "shard_seizures",
@@ -167,6 +175,19 @@ impl Metrics {
             refusal: refusal.code(),
         };
         self.turned_away.get_or_create(&labels).inc();
+    }
+
+    /// What became of somebody who asked to leave the region, or to stay after all.
+    pub(crate) fn departed(&self, region: &RegionId, decided: Result<&Departure, &Refusal>) {
+        let verdict = match decided {
+            Ok(Departure::Left { .. }) => "LEFT",
+            Ok(Departure::Stayed) => "STAYED",
+            Err(why) => why.code(),
+        };
+        let region = region.to_string();
+        self.departures
+            .get_or_create(&OfVerdict { region, verdict })
+            .inc();
     }
 
     /// The metrics of an owner in `region`.

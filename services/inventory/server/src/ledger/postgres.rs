@@ -10,18 +10,19 @@ use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use domain::command::BodyHash;
 use domain::{
-    CampaignId, ClinicId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState,
-    Timestamp,
+    CampaignId, Claimant, ClinicId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId,
+    SlotState, Timestamp,
 };
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
     Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicOp, ClinicSupply, ClinicVerdict,
-    Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized,
-    ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow,
+    DepartureAnswer, Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest,
+    Seized, ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow, SurrenderOp,
 };
 
 mod batch;
+mod departure;
 mod migrations;
 mod reads;
 mod rooms;
@@ -259,6 +260,14 @@ impl Ledger for PostgresLedger {
 
     async fn cancel(&self, op: &CancelOp) -> Result<SideAnswer, Fault> {
         side::cancel(self, op).await
+    }
+
+    async fn surrender(&self, op: &SurrenderOp) -> Result<DepartureAnswer, Fault> {
+        departure::surrender(self, op).await
+    }
+
+    async fn restamp(&self, who: &Claimant) -> Result<DepartureAnswer, Fault> {
+        departure::restamp(self, who).await
     }
 
     async fn apply(&self, supply: &[ClinicSupply], dry_run: bool) -> Result<Applied, ApplyFault> {

@@ -207,7 +207,8 @@ fn asked(
         | Action::CheckIn(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
-        | Action::ReadSupply(_) => {
+        | Action::ReadSupply(_)
+        | Action::Depart(_) => {
             fields.wrong("action", "is not a person's");
             None
         }
