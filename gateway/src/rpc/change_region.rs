@@ -109,9 +109,11 @@ impl Change<'_> {
             stay: moving.from == self.wanted.as_str(),
             give_up_booking: self.give_up_booking,
         });
-        match self.ask(&moving.from, action).await? {
-            answer::Outcome::Departed(departed) => Ok(departed.receipt),
-            _ => Err(not_understood("an inventory")),
+        let outcome = self.ask(&moving.from, action).await?;
+        if let answer::Outcome::Departed(departed) = outcome {
+            Ok(departed.receipt)
+        } else {
+            Err(not_understood("an inventory"))
         }
     }
 

@@ -10,6 +10,7 @@ use proto::identity::identity_service_server::IdentityServiceServer;
 use proto::regions::region_change_service_server::RegionChangeServiceServer;
 use proto::room::room_service_server::RoomServiceServer;
 use runtime::keyspace::{Keyspace, Session};
+use runtime::readiness::Latch;
 use runtime::reload::Reloading;
 use runtime::secret::Secret;
 use runtime::transport::{ClientTls, Listener, Server, ServerTls};
@@ -112,26 +113,8 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     let workers =
         Workers::start(parts.worker_threads, &boot.tasks).context("threads for permits")?;
 
-    let campaigns = Campaigns::new(parts.blinding.clone());
-    let mirror = parts.keyspace.mirror(campaigns::PREFIX);
-    let mut listed = mirror.clone();
-    let follow = campaigns.clone().follow(mirror, boot.drain.clone());
-    boot.tasks
-        .spawn("follow_campaigns", OnExit::StopProcess, follow);
-    let (people, ready_campaigns) = (Arc::clone(&parts.people), campaigns.clone());
-    let drain = boot.drain.clone();
-    boot.tasks.spawn("identity_ready", OnExit::Log, async move {
-        drain
-            .interrupt(async {
-                listed.ready().await;
-                ready_campaigns.take(&listed.snapshot());
-                while people.check().await.is_err() {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-                latch.release();
-            })
-            .await;
-    });
+    let receipt_keys = receipt_keys(&parts, boot)?;
+    let campaigns = follow_campaigns(&parts, latch, boot);
     announce(&parts, boot);
     let reports = Reports::default();
     let rooms = start_doorkeeper(&parts, room_keys, &campaigns, reports.clone(), boot)?;
@@ -145,15 +128,6 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         clock: boot.clock.clone(),
         metrics: parts.metrics,
     };
-    let receipt_keys = parts
-        .receipt_keys_dir
-        .as_deref()
-        .map(ReceiptKeys::follow)
-        .transpose()
-        .context("receipt keys")?;
-    if let Some(keys) = &receipt_keys {
-        keys.watch("watch_receipt_keys", &boot.tasks, &boot.drain);
-    }
     let callers = Callers::new(&parts.internal_key, parts.gateway_certificates);
     let operators = Operators {
         certificates: parts.operator_certificates,
@@ -190,6 +164,42 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
             .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin,
     })
+}
+
+/// Follows the campaigns; the latch is released when they are known and the people store answers.
+fn follow_campaigns(parts: &Parts, latch: Latch, boot: &Boot) -> Campaigns {
+    let campaigns = Campaigns::new(parts.blinding.clone());
+    let mirror = parts.keyspace.mirror(campaigns::PREFIX);
+    let mut listed = mirror.clone();
+    let follow = campaigns.clone().follow(mirror, boot.drain.clone());
+    boot.tasks
+        .spawn("follow_campaigns", OnExit::StopProcess, follow);
+    let (people, ready_campaigns) = (Arc::clone(&parts.people), campaigns.clone());
+    let drain = boot.drain.clone();
+    boot.tasks.spawn("identity_ready", OnExit::Log, async move {
+        drain
+            .interrupt(async {
+                listed.ready().await;
+                ready_campaigns.take(&listed.snapshot());
+                while people.check().await.is_err() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                latch.release();
+            })
+            .await;
+    });
+    campaigns
+}
+
+/// The public keys of regions' receipts, followed; `None` = nobody changes the region.
+fn receipt_keys(parts: &Parts, boot: &Boot) -> anyhow::Result<Option<Reloading<ReceiptKeys>>> {
+    let folder = parts.receipt_keys_dir.as_deref();
+    let keys = folder.map(ReceiptKeys::follow).transpose();
+    let keys = keys.context("receipt keys")?;
+    if let Some(keys) = &keys {
+        keys.watch("watch_receipt_keys", &boot.tasks, &boot.drain);
+    }
+    Ok(keys)
 }
 
 /// Tells gateways where this process is.
