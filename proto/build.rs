@@ -73,6 +73,7 @@ fn methods(descriptors: &prost_types::FileDescriptorSet) -> Result<String, Box<d
             "doseline.inventory.v1",
             "doseline.admin.v1",
             "doseline.doorkeeper.v1",
+            "doseline.regions.v1",
         ];
         if internal.contains(&package) {
             continue;

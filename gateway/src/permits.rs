@@ -1,7 +1,7 @@
 //! Brings permit requests to identity: any member can answer, another one is asked when one does not.
 //!
 //! Invariant: an answer of identity is passed on as it is; only silence and UNAVAILABLE are asked again, which is
-//! safe because issuing is idempotent per person and campaign.
+//! safe because issuing and the steps of a change of region are idempotent per person, campaign and serial.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,6 +15,7 @@ use proto::doorkeeper::ReportLoadRequest;
 use proto::doorkeeper::doorkeeper_service_client::DoorkeeperServiceClient;
 use proto::identity::identity_service_client::IdentityServiceClient;
 use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::regions::region_change_service_client::RegionChangeServiceClient;
 use proto::room::room_service_client::RoomServiceClient;
 use proto::status::{read, refuse};
 use runtime::keyspace::{Entry, Keyspace};
@@ -176,6 +177,44 @@ impl Permits {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        let ask = |channel, signed| ask(RoomServiceClient::new(channel), signed);
+        self.any_member(caller, deadline, Refusal::Unavailable, ask)
+            .await
+    }
+
+    /// Takes a step of a change of region at a member, and at another one when it does not answer: each step may be
+    /// repeated.
+    pub(crate) async fn region_change<T, F>(
+        &self,
+        caller: &Caller,
+        deadline: Instant,
+        ask: impl Fn(RegionChangeServiceClient<Channel>, Signed) -> F,
+    ) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let ask = |channel, signed: Signed| {
+            let patience = signed.patience(MEMBER_WITHIN);
+            let asked = ask(RegionChangeServiceClient::new(channel), signed);
+            async move {
+                let silent = |_| Err(Status::deadline_exceeded("a member is silent"));
+                timeout_at(patience, asked).await.unwrap_or_else(silent)
+            }
+        };
+        self.any_member(caller, deadline, Refusal::OutcomeUnknown, ask)
+            .await
+    }
+
+    async fn any_member<T, F>(
+        &self,
+        caller: &Caller,
+        deadline: Instant,
+        too_late: Refusal,
+        ask: impl Fn(Channel, Signed) -> F,
+    ) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let attempts = async {
             let mut waits = Backoff::new(WAIT_FIRST, WAIT_LONGEST);
             let mut at: usize = rand::random_range(0..1_024);
@@ -184,12 +223,11 @@ impl Permits {
                 let next = members.next(at);
                 at += 1;
                 if let Some((_, channel)) = next {
-                    let client = RoomServiceClient::new(channel);
                     let signed = Signed {
                         metadata: self.signed(caller)?,
                         deadline,
                     };
-                    match ask(client, signed).await.map_err(normalised) {
+                    match ask(channel, signed).await.map_err(normalised) {
                         Ok(answer) => return Ok(Response::new(answer.into_inner())),
                         Err(status) if !worth_another(&status) => return Err(passed_on(&status)),
                         Err(_) => self.metrics.retried(Retry::Identity),
@@ -199,7 +237,7 @@ impl Permits {
             }
         };
         let answer = timeout_at(deadline, attempts).await;
-        answer.unwrap_or_else(|_| Err(refuse(Refusal::Unavailable)))
+        answer.unwrap_or_else(|_| Err(refuse(too_late)))
     }
 
     fn signed(&self, caller: &Caller) -> Result<MetadataMap, Status> {
@@ -274,6 +312,11 @@ impl Permits {
 }
 
 impl Signed {
+    /// Until when to wait for an answer, at most `within` from now.
+    fn patience(&self, within: Duration) -> Instant {
+        (Instant::now() + within).min(self.deadline)
+    }
+
     /// A request that ends in time.
     pub(crate) fn with<T>(self, message: T) -> Request<T> {
         let deadline = self.deadline;

@@ -4,6 +4,7 @@
 
 mod book;
 mod cancel_booking;
+mod change_region;
 mod confirm_hold;
 mod get_booking;
 mod get_draw;
@@ -43,7 +44,9 @@ use proto::clinic as clinics;
 use proto::clinic::clinic_service_server::ClinicService;
 use proto::encoded::Encoded;
 use proto::identity::identity_service_server::IdentityService;
-use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::identity::{
+    ChangeRegionRequest, ChangeRegionResponse, IssuePermitRequest, IssuePermitResponse,
+};
 use proto::room::{
     GetDrawRequest, GetDrawResponse, GetInclusionProofRequest, GetInclusionProofResponse,
     GetPlaceRequest, GetPlaceResponse, GetRoomRequest, ListRoomVersionsRequest,
@@ -214,6 +217,13 @@ impl IdentityService for Services {
         request: Request<IssuePermitRequest>,
     ) -> Result<Response<IssuePermitResponse>, Status> {
         issue_permit::handle(self, request).await
+    }
+
+    async fn change_region(
+        &self,
+        request: Request<ChangeRegionRequest>,
+    ) -> Result<Response<ChangeRegionResponse>, Status> {
+        change_region::handle(self, request).await
     }
 }
 

@@ -108,7 +108,7 @@ impl Class {
             | Method::ApplyPlan
             | Method::GetIncident
             | Method::ListIncidentLines => Self::Commands,
-            Method::IssuePermit => Self::Permits,
+            Method::IssuePermit | Method::ChangeRegion => Self::Permits,
             Method::GetRoom
             | Method::GetPlace
             | Method::WatchRoom

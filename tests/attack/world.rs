@@ -69,13 +69,18 @@ impl Rows {
 
 impl World {
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let options = Options {
+        let options = |folder: &Path| Options {
             inventories: 2,
             identities: 1,
-            ..Options::new(&REGIONS, folder.path())
+            ..Options::new(&REGIONS, folder)
         };
-        let cluster = Cluster::start(options).await?;
+        Self::with(options).await
+    }
+
+    /// A cluster of other parts; its regions must be [`REGIONS`].
+    pub(crate) async fn with(options: impl FnOnce(&Path) -> Options) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let cluster = Cluster::start(options(folder.path())).await?;
         let channels = cluster.gateways.iter().map(|part| channel(&part.addr));
         let gateways = channels.collect::<anyhow::Result<_>>()?;
         Ok(Self {

@@ -26,7 +26,8 @@ WHOLE = {
     "tls": {"ca.crt": PEM, "tls.crt": PEM, "tls.key": PEM},
     "internal": {"internal.key": "a" * 32}, "page": {"page.key": "b" * 32},
     "people-keys": {"pepper.key": "c" * 32, "draw.key": "d" * 32},
-    "permit-signing": {"k1.json": "{}"}, "room-signing": {"k1.json": "{}"},
+    "permit-signing": {"k1.json": "{}"}, "room-signing": {"k1.json": "{}"}, "receipt-signing": {"k1.json": "{}"},
+    "receipt-keys": {"seoul.json": "{}"},
     "public-keys": {"permit-keys.json": "{}", "room-keys.json": "{}"},
     "providers": {"id-example.jwks.json": "{}", "development_jwks.json": "{}"},
     "callers": {"callers.jwks.json": "{}"}, "people-ca": {"ca.crt": PEM},
@@ -59,6 +60,8 @@ class Pod:
         items = [item for source in sources for item in source.get("secret", {}).get("items", ())]
         if items:
             return {item["path"]: "postgres://user:word@db.example:5432/name" for item in items}
+        if name.startswith("receipt-signing-"):
+            name = "receipt-signing"
         return WHOLE["tls" if name in ("public-tls", "parts-tls", "etcd") else name]
 
     def environment(self):

@@ -177,7 +177,8 @@ class Wiring(unittest.TestCase):
                 ledgers = {one for one in secrets if one.startswith("doseline-ledger-")}
                 if role(meta["labels"]) == "inventory":
                     self.assertTrue(ledgers, name)
-                    own |= ledgers
+                    receipts = {one.replace("-ledger-", "-receipt-signing-") for one in ledgers}
+                    own |= ledgers | secrets & receipts
                 self.assertEqual(secrets - may - own, set(), name)
 
     def test_accounts_exist_and_have_no_rights(self):

@@ -111,7 +111,7 @@ impl Cluster {
         }
         let program = program()?;
         files::secrets(&options.folder)?;
-        files::keys(&program, &options.folder)?;
+        files::keys(&program, &options.folder, &options.regions)?;
         let (mut to_etcd, mut to_postgres) = (None, None);
         if options.proxies {
             to_etcd = Some(TcpProxy::start(etcd.addrs()[0]).await?);

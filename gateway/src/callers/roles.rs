@@ -31,7 +31,7 @@ const fn allowed(method: Method) -> &'static [Role] {
         | Method::MoveBooking
         | Method::CancelBooking
         | Method::GetBooking => FOR_PEOPLE,
-        Method::IssuePermit | Method::GetPlace => FOR_PEOPLE,
+        Method::IssuePermit | Method::ChangeRegion | Method::GetPlace => FOR_PEOPLE,
         Method::GetRoom | Method::WatchRoom => EVERYBODY,
         Method::GetDraw
         | Method::ListTickets
@@ -75,9 +75,8 @@ mod tests {
                 .collect();
             let expected: &[&str] = match method.op() {
                 "hold_slots" | "confirm_hold" | "release_hold" | "book" | "move_booking"
-                | "cancel_booking" | "get_booking" | "issue_permit" | "get_place" => {
-                    &["mobile", "clinic"]
-                }
+                | "cancel_booking" | "get_booking" | "issue_permit" | "change_region"
+                | "get_place" => &["mobile", "clinic"],
                 "query_inventory" | "watch_inventory" => &["clinic", "operator", "auditor"],
                 "deliver_stock" | "record_wastage" | "set_walk_ins" | "record_walk_in"
                 | "open_slots" | "resize_slot" | "close_slots" | "list_appointments"
@@ -110,6 +109,7 @@ mod tests {
             Method::HoldSlots,
             Method::CancelBooking,
             Method::IssuePermit,
+            Method::ChangeRegion,
         ] {
             assert!(!may(Role::Auditor, method) && !may(Role::Operator, method));
         }

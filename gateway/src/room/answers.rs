@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use domain::permit::{Permit, Unusable};
+use domain::room::Phase;
 use domain::room::wait::{Reason, View, Waiter, Waiting, own};
-use domain::{Refusal, Timestamp};
+use domain::{Refusal, RegionId, Timestamp};
+use proto::identity::RegionStanding;
 use proto::room::{GetPlaceResponse, WaitReason};
 use proto::status::Refused;
 
@@ -16,27 +18,72 @@ use crate::callers::Caller;
 impl Rooms {
     /// The place of a permit's holder, for the calling system that the permit was issued through.
     pub(crate) fn place(&self, caller: &Caller, permit: &str) -> Result<GetPlaceResponse, Refused> {
+        let permit = self.callers_permit(caller, permit)?;
+        let (view, rules) = self.of(&permit).ok_or(Refusal::CampaignUnknown)?;
+        let followed = self.followed(&view);
+        let region = &permit.region;
+        Ok(place(
+            &view,
+            &permit,
+            region,
+            rules,
+            (followed, self.now()),
+        )?)
+    }
+
+    /// How a permit's holder stands in a region, or would stand there with the place they have.
+    pub(crate) fn standing(
+        &self,
+        caller: &Caller,
+        permit: &str,
+        region: &RegionId,
+    ) -> Result<RegionStanding, Refused> {
+        let permit = self.callers_permit(caller, permit)?;
+        let (view, rules) = self.of(&permit).ok_or(Refusal::CampaignUnknown)?;
+        let followed = self.followed(&view);
+        let place = place(&view, &permit, region, rules, (followed, self.now()))?;
+        let room = view.seen.room();
+        let opened = room.phase.may_follow(Phase::Open);
+        Ok(RegionStanding {
+            region: region.to_string(),
+            place: Some(place),
+            ordinal: view.seen.ordinal(&permit.place),
+            frontier: view.seen.frontier(region, followed).unwrap_or(0),
+            left: room
+                .regions
+                .get(region)
+                .filter(|_| opened)
+                .map(|line| line.left),
+        })
+    }
+
+    /// The serial that a permit names.
+    pub(crate) fn serial(&self, permit: &str) -> Option<u64> {
+        self.permit(permit).ok().map(|permit| permit.serial.0)
+    }
+
+    fn callers_permit(&self, caller: &Caller, permit: &str) -> Result<Permit, Refusal> {
         let permit = self.permit(permit).map_err(|why| match why {
             Unusable::Untrusted(_) => Refusal::PermitInvalid,
             Unusable::Expired => Refusal::PermitExpired,
         })?;
-        if permit.caller != caller.system {
-            return Err(Refusal::PermitForeignCaller.into());
+        if permit.caller == caller.system {
+            Ok(permit)
+        } else {
+            Err(Refusal::PermitForeignCaller)
         }
-        let (view, rules) = self.of(&permit).ok_or(Refusal::CampaignUnknown)?;
-        let followed = self.followed(&view);
-        Ok(place(&view, &permit, rules, (followed, self.now()))?)
     }
 }
 
 fn place(
     view: &RoomView,
     permit: &Permit,
+    region: &RegionId,
     rules: Rules,
     (followed, now): (Duration, Timestamp),
 ) -> Result<GetPlaceResponse, Refusal> {
     let Rules { pace, opens_at } = rules;
-    let line = View::of(&view.seen, &permit.region, followed, pace, opens_at);
+    let line = View::of(&view.seen, region, followed, pace, opens_at);
     let line = line.ok_or(Refusal::RegionNotInCampaign)?;
     let waiter = Waiter {
         ordinal: view.seen.ordinal(&permit.place),

@@ -30,7 +30,7 @@ macro_rules! verbs {
             match action {
                 $(command::Action::$name(request) => &request.permit,)+
                 $(command::Action::$clinics(_) => "",)+
-                command::Action::ReadSupply(_) => "",
+                command::Action::ReadSupply(_) | command::Action::Depart(_) => "",
             }
         }
     };

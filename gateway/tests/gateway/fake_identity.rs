@@ -7,7 +7,9 @@ use std::time::Duration;
 use proto::doorkeeper::doorkeeper_service_server::{DoorkeeperService, DoorkeeperServiceServer};
 use proto::doorkeeper::{ReportLoadRequest, ReportLoadResponse};
 use proto::identity::identity_service_server::{IdentityService, IdentityServiceServer};
-use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::identity::{
+    ChangeRegionRequest, ChangeRegionResponse, IssuePermitRequest, IssuePermitResponse,
+};
 use runtime::metrics::Registry;
 use runtime::transport::{Limits, Listener, Server};
 use runtime::{Drain, OnExit, Tasks};
@@ -104,6 +106,13 @@ impl IdentityService for Service {
             Some(react) => react(request.get_ref()).map(Response::new),
             None => std::future::pending().await,
         }
+    }
+
+    async fn change_region(
+        &self,
+        _: Request<ChangeRegionRequest>,
+    ) -> Result<Response<ChangeRegionResponse>, Status> {
+        Err(Status::unimplemented("gateways take the steps"))
     }
 }
 

@@ -303,7 +303,8 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::PreviewPlan(_)
         | Action::ApplyPlan(_)
         | Action::GetIncident(_)
-        | Action::ListIncidentLines(_) => unasked(),
+        | Action::ListIncidentLines(_)
+        | Action::Depart(_) => unasked(),
     }
 }
 
@@ -407,6 +408,7 @@ pub(crate) fn request_id(command: &Command) -> &str {
         | Action::ApplyPlan(_)
         | Action::GetIncident(_)
         | Action::ListIncidentLines(_)
-        | Action::ReadSupply(_) => "",
+        | Action::ReadSupply(_)
+        | Action::Depart(_) => "",
     }
 }

@@ -12,6 +12,7 @@ pub mod paseto;
 pub mod permit;
 pub mod place;
 pub mod refusal;
+pub mod region_change;
 pub mod room;
 pub mod spread;
 pub mod time;

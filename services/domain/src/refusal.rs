@@ -96,7 +96,7 @@ refusals! {
     NotEligible = "NOT_ELIGIBLE", Forbidden,
         "The person's birth date is in none of the campaign's cohorts.";
     RegionBound = "REGION_BOUND", Precondition,
-        "The person's permit is bound to another region of this campaign; changing it is not offered yet.";
+        "The person's permit is bound to another region of this campaign; the details say which. Change it with ChangeRegion.";
     RegionNotInCampaign = "REGION_NOT_IN_CAMPAIGN", Precondition,
         "The campaign does not run in this region. Choose one of the campaign's regions.";
     CampaignUnknown = "CAMPAIGN_UNKNOWN", NotFound,
@@ -161,6 +161,16 @@ refusals! {
         "The appointment was cancelled or moved away, or its dose has been given.";
     AppointmentBegun = "APPOINTMENT_BEGUN", Precondition,
         "The person has been checked in or has had the dose; the appointment is not moved or cancelled any more.";
+    RegionChanging = "REGION_CHANGING", Precondition,
+        "A change of region has begun and not ended; the details say where to. Call ChangeRegion with that region, or with the present one to stay.";
+    BookingActive = "BOOKING_ACTIVE", Precondition,
+        "The person has a booking in the region to be left. Give it up with give_up_booking, or stay.";
+    RegionChangeClosed = "REGION_CHANGE_CLOSED", Precondition,
+        "Changes of region are not offered from this region.";
+    MovingInvalid = "MOVING_INVALID", Unauthenticated,
+        "The word that a change of region has begun is not identity's, not of now, or not for this region. Call ChangeRegion again.";
+    ReceiptInvalid = "RECEIPT_INVALID", Forbidden,
+        "The receipt is not the region's word about the change under way. Call ChangeRegion again.";
     IncidentUnknown = "INCIDENT_UNKNOWN", NotFound,
         "The clinic has no such incident.";
     PlanStale = "PLAN_STALE", Precondition,

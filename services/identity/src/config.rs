@@ -52,6 +52,8 @@ pub struct RawIdentity {
     pub permit_keys_dir: PathBuf,
     /// Folder of the keys that sign room documents.
     pub room_keys_dir: PathBuf,
+    /// Folder with the public keys of each region's receipts, `<region>.json`; empty = nobody changes the region.
+    pub receipt_keys_dir: PathBuf,
     /// The store of people.
     pub people: RawPeople,
     /// What assertions must name as their audience.
@@ -142,6 +144,8 @@ pub struct Settings {
     pub permit_keys_dir: PathBuf,
     /// Folder of the keys that sign room documents.
     pub room_keys_dir: PathBuf,
+    /// Folder of the public keys of regions' receipts.
+    pub receipt_keys_dir: Option<PathBuf>,
     /// The store of people.
     pub people: postgres::Settings,
     /// Whom assertions are made for and by.
@@ -181,6 +185,7 @@ impl Default for RawIdentity {
             draw_key_file: SecretFile::default(),
             permit_keys_dir: PathBuf::new(),
             room_keys_dir: PathBuf::new(),
+            receipt_keys_dir: PathBuf::new(),
             people: RawPeople::default(),
             audience: development::AUDIENCE.to_owned(),
             assertion_max_age: HumanDuration::from_secs(600),
@@ -311,6 +316,8 @@ impl RawConfig for RawIdentity {
             blinding: blinding?,
             permit_keys_dir: self.permit_keys_dir,
             room_keys_dir: self.room_keys_dir,
+            receipt_keys_dir: Some(self.receipt_keys_dir)
+                .filter(|folder| !folder.as_os_str().is_empty()),
             people: people?,
             assertions,
             worker_threads,

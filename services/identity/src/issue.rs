@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::paseto::SigningKeyWithId;
 use domain::permit::Permit;
-use domain::{CallingSystem, CampaignId, Refusal, RegionId, Timestamp};
+use domain::{CallingSystem, CampaignId, PersonId, Refusal, RegionId, Timestamp};
+use proto::status::Refused;
 use runtime::Clock;
 use runtime::reload::Reloading;
 
@@ -68,20 +70,22 @@ pub struct Issuer {
 
 impl Issuer {
     /// The person's permit, or why there is none.
-    pub async fn issue(&self, ask: Ask) -> Result<Issued, Refusal> {
+    pub async fn issue(&self, ask: Ask) -> Result<Issued, Refused> {
         let outcome = self.try_issue(ask).await;
         self.metrics
-            .permit(outcome.as_ref().map(|_| ()).map_err(|refusal| *refusal));
+            .permit(outcome.as_ref().map(|_| ()).map_err(|why| why.refusal));
         outcome
     }
 
-    async fn try_issue(&self, ask: Ask) -> Result<Issued, Refusal> {
-        let campaign = self
-            .campaigns
-            .get(&ask.campaign)
-            .ok_or(Refusal::CampaignUnknown)?;
+    /// A campaign in force.
+    pub(crate) fn campaign(&self, campaign: &CampaignId) -> Result<Arc<InForce>, Refusal> {
+        self.campaigns.get(campaign).ok_or(Refusal::CampaignUnknown)
+    }
+
+    async fn try_issue(&self, ask: Ask) -> Result<Issued, Refused> {
+        let campaign = self.campaign(&ask.campaign)?;
         if !campaign.campaign.regions.contains(&ask.region) {
-            return Err(Refusal::RegionNotInCampaign);
+            return Err(Refusal::RegionNotInCampaign.into());
         }
         let Ask {
             region,
@@ -93,17 +97,21 @@ impl Issuer {
             .stamp(&campaign, region.clone(), assertion, caller.clone())
             .await?;
         let person = stamp.person;
-        let placed = self
-            .people
-            .stamp(stamp)
-            .await
-            .map_err(|fault| match fault {
-                people::Fault::Overloaded => Refusal::Overloaded,
-                people::Fault::Unavailable { .. } => Refusal::Unavailable,
-            })?;
+        let placed = self.people.stamp(stamp).await.map_err(store_fault)?;
         if placed.region != region {
-            return Err(Refusal::RegionBound);
+            return Err(bound(&placed, &region));
         }
+        Ok(self.sign(&campaign, person, placed, caller).await?)
+    }
+
+    /// Signs the permit of a place that is durable.
+    pub(crate) async fn sign(
+        &self,
+        campaign: &InForce,
+        person: PersonId,
+        placed: Placed,
+        caller: CallingSystem,
+    ) -> Result<Issued, Refusal> {
         let issued_at = self.clock.wall();
         let ttl = Duration::from_secs(campaign.campaign.permit_ttl_secs.into());
         let expires_at = issued_at.plus(ttl).min(campaign.end);
@@ -118,17 +126,19 @@ impl Issuer {
             expires_at,
             caller,
         };
-        let key = self
-            .keys
-            .current()
-            .signer(issued_at)
-            .ok_or(Refusal::Unavailable)?;
+        let key = self.signer()?;
         let permit = self.workers.run(move || permit.sign(&key)).await?;
         Ok(Issued {
             permit,
             placed,
             expires_at,
         })
+    }
+
+    /// The key that signs now.
+    pub(crate) fn signer(&self) -> Result<Arc<SigningKeyWithId>, Refusal> {
+        let signer = self.keys.current().signer(self.clock.wall());
+        signer.ok_or(Refusal::Unavailable)
     }
 
     /// Everything that needs the assertion; it is gone when this returns.
@@ -158,5 +168,28 @@ impl Issuer {
             })
         };
         self.workers.run(work).await?
+    }
+}
+
+/// What the caller hears of a fault of the people store.
+pub(crate) fn store_fault(fault: people::Fault) -> Refusal {
+    match fault {
+        people::Fault::Overloaded => Refusal::Overloaded,
+        people::Fault::Unavailable { .. } => Refusal::Unavailable,
+    }
+}
+
+/// Why a person whose permit is for one region gets none for another; they proved who they are, and are told which.
+fn bound(placed: &Placed, wanted: &RegionId) -> Refused {
+    let changing = placed.moving_to.as_ref() == Some(wanted);
+    let (refusal, problem) = if changing {
+        let problem = "the change to this region has not ended: ask for the permit of";
+        (Refusal::RegionChanging, problem)
+    } else {
+        (Refusal::RegionBound, "the person's permit is bound to")
+    };
+    Refused {
+        violations: vec![("region".to_owned(), format!("{problem} {}", placed.region))],
+        ..refusal.into()
     }
 }

@@ -11,11 +11,11 @@ pub mod development;
 pub mod doorkeeper;
 pub mod eligibility;
 pub mod issue;
-pub mod keys;
 pub mod member;
 pub mod metrics;
 pub mod people;
 pub mod person;
+pub mod region_changes;
 pub mod rooms;
 pub mod rpc;
 pub mod server;
@@ -23,4 +23,5 @@ pub mod tickets;
 pub mod workers;
 
 pub use config::{Config, Raw};
+pub use runtime::signing_keys as keys;
 pub use server::{Identity, Parts, run, start};

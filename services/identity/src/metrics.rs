@@ -33,6 +33,8 @@ pub struct StoreLabels {
 pub struct Metrics {
     /// Requests for permits by outcome.
     pub permits: Family<OutcomeLabels, Counter>,
+    /// Steps of changes of region by outcome.
+    pub region_changes: Family<OutcomeLabels, Counter>,
     /// People per committed group.
     pub group_size: Histogram,
     /// How long the people store took.
@@ -74,6 +76,11 @@ impl Metrics {
                 "identity_permits",
                 "Requests for permits, by outcome",
                 metrics.permits.clone(),
+            );
+            all.register(
+                "identity_region_changes",
+                "Steps of changes of region, by outcome: begun, left, stayed, settled, foretold, or why not",
+                metrics.region_changes.clone(),
             );
             all.register(
                 "identity_group_people",
@@ -134,6 +141,7 @@ impl Metrics {
     pub fn unregistered() -> Self {
         Self {
             permits: Family::default(),
+            region_changes: Family::default(),
             group_size: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             store_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
@@ -164,6 +172,13 @@ impl Metrics {
     pub(crate) fn room_written(&self, closed: bool) {
         self.room_versions.inc();
         self.buckets_closed.inc_by(u64::from(closed));
+    }
+
+    /// `outcome`: `begun`, `left`, `stayed`, `settled`, `foretold`, or the code of a refusal.
+    pub(crate) fn region_change(&self, outcome: &'static str) {
+        self.region_changes
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     pub(crate) fn room_put_back(&self) {

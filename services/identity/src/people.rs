@@ -1,18 +1,21 @@
-//! Who has which place: one row per person and campaign, written once, the same for ever.
+//! Who has which place: one row per person and campaign; bucket and ticket are written once and the same for ever.
 //!
 //! Invariant: a place is answered only after it is durable, and whoever asks again gets the same one. Two real
 //! backends, one contract suite over both. Neither knows a name or a birth date: people are keyed hashes here.
 
 use async_trait::async_trait;
 use domain::place::{DrawTicket, Place};
+use domain::region_change::Receipt;
 use domain::{CallingSystem, CampaignId, CohortId, PersonId, RegionId, Serial};
 
 mod buckets;
+mod changes;
 mod group;
 pub mod postgres;
 pub mod sqlite;
 
 pub use buckets::{ClosedBucket, DrawSeed, KeptDocument, OpenBucket};
+pub use changes::{Change, Standing};
 
 /// The cause of a fault, kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,7 +52,7 @@ pub struct Stamp {
     pub caller: CallingSystem,
 }
 
-/// A person's place, as it is for ever.
+/// A person's place, as it is for ever, and the region it is good in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// The cohort whose room the person waits in.
@@ -60,6 +63,8 @@ pub struct Placed {
     pub serial: Serial,
     /// Bucket and draw ticket.
     pub place: Place,
+    /// Where a change of region that has not ended goes to.
+    pub moving_to: Option<RegionId>,
 }
 
 /// A store of people. Cheap to share; every method may be called at any time.
@@ -71,6 +76,14 @@ pub trait People: Send + Sync {
     /// The place a person has.
     async fn place(&self, campaign: &CampaignId, person: PersonId)
     -> Result<Option<Placed>, Fault>;
+
+    /// Notes durably that the person is about to leave, if the permit named is the one in force, another region is
+    /// wanted, and nothing is noted yet. Gives the person's place after that.
+    async fn begin_change(&self, change: &Change) -> Result<Option<Placed>, Fault>;
+
+    /// Ends the change of region that a verified receipt is about, and gives the person's place after it. Repeating is
+    /// right. `None` = the receipt is not about the person's newest change.
+    async fn complete_change(&self, receipt: &Receipt) -> Result<Option<Placed>, Fault>;
 
     /// Closes the bucket `id` of a room and opens the next, or says how it was closed before: repeating is always
     /// right. Nobody whose place was answered is missing from it, and nobody comes into it any more. `None` = it has
@@ -175,6 +188,7 @@ struct Columns<'a> {
     serial: i64,
     bucket: i64,
     ticket: &'a [u8],
+    moving_to: Option<&'a str>,
 }
 
 impl Columns<'_> {
@@ -188,6 +202,10 @@ impl Columns<'_> {
                 bucket: u32::try_from(self.bucket).map_err(|_| corrupt("bucket"))?,
                 ticket: DrawTicket(self.ticket.try_into().map_err(|_| corrupt("ticket"))?),
             },
+            moving_to: self
+                .moving_to
+                .map(|region| region.parse().map_err(|_| corrupt("moving_to")))
+                .transpose()?,
         })
     }
 }

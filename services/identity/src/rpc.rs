@@ -8,7 +8,9 @@ use proto::admin::{
 };
 use proto::convert::{Fields, timestamp};
 use proto::identity::identity_service_server::IdentityService;
-use proto::identity::{IssuePermitRequest, IssuePermitResponse};
+use proto::identity::{
+    ChangeRegionRequest, ChangeRegionResponse, IssuePermitRequest, IssuePermitResponse,
+};
 use proto::status::{Refused, refuse};
 use runtime::keyspace::Keyspace;
 use tonic::{Request, Response, Status};
@@ -16,15 +18,17 @@ use tonic::{Request, Response, Status};
 use crate::assertion;
 use crate::caller::{Callers, Operators};
 use crate::campaigns;
-use crate::issue::{Ask, Issuer};
+use crate::issue::{Ask, Issued, Issuer};
 use crate::rooms::Rooms;
 
 mod load;
 mod records;
+mod region_changes;
 mod rooms;
 
 pub use load::DoorkeeperRpc;
 pub use records::RoomRecords;
+pub use region_changes::RegionChangesRpc;
 
 /// For gateways.
 #[derive(Clone)]
@@ -79,16 +83,32 @@ impl IdentityService for IdentityRpc {
                 assertion,
                 caller,
             })
-            .await
-            .map_err(refuse)?;
-        Ok(Response::new(IssuePermitResponse {
-            permit: issued.permit,
-            cohort: issued.placed.cohort.into(),
-            region: issued.placed.region.into(),
-            serial: issued.placed.serial.0,
-            bucket: issued.placed.place.bucket,
-            expire_time: Some(timestamp(issued.expires_at)),
-        }))
+            .await?;
+        Ok(Response::new(permit_response(issued)))
+    }
+
+    /// Gateways take the steps: between them the region to be left is asked, which identity does not know.
+    async fn change_region(
+        &self,
+        _: Request<ChangeRegionRequest>,
+    ) -> Result<Response<ChangeRegionResponse>, Status> {
+        Err(refuse(Refusal::NotImplemented))
+    }
+}
+
+fn permit_response(issued: Issued) -> IssuePermitResponse {
+    IssuePermitResponse {
+        permit: issued.permit,
+        cohort: issued.placed.cohort.into(),
+        region: issued.placed.region.into(),
+        serial: issued.placed.serial.0,
+        bucket: issued.placed.place.bucket,
+        expire_time: Some(timestamp(issued.expires_at)),
+        moving_to: issued
+            .placed
+            .moving_to
+            .map(String::from)
+            .unwrap_or_default(),
     }
 }
 

@@ -7,8 +7,10 @@ use domain::InstanceId;
 use proto::admin::campaign_admin_service_server::CampaignAdminServiceServer;
 use proto::doorkeeper::doorkeeper_service_server::DoorkeeperServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::regions::region_change_service_server::RegionChangeServiceServer;
 use proto::room::room_service_server::RoomServiceServer;
 use runtime::keyspace::{Keyspace, Session};
+use runtime::readiness::Latch;
 use runtime::reload::Reloading;
 use runtime::secret::Secret;
 use runtime::transport::{ClientTls, Listener, Server, ServerTls};
@@ -34,8 +36,9 @@ use crate::metrics::Metrics;
 use crate::people::People;
 use crate::people::postgres::PostgresPeople;
 use crate::person::Blinding;
+use crate::region_changes::{ReceiptKeys, RegionChanges};
 use crate::rooms::Rooms;
-use crate::rpc::{CampaignAdminRpc, DoorkeeperRpc, IdentityRpc, RoomRecords};
+use crate::rpc::{CampaignAdminRpc, DoorkeeperRpc, IdentityRpc, RegionChangesRpc, RoomRecords};
 use crate::workers::Workers;
 
 /// A request for a permit with the longest assertion, and room for the rest.
@@ -69,6 +72,8 @@ pub struct Parts {
     pub permit_keys_dir: std::path::PathBuf,
     /// Folder of the keys that sign room documents.
     pub room_keys_dir: std::path::PathBuf,
+    /// Folder of the public keys that receipts of regions are believed by; `None` = nobody changes the region.
+    pub receipt_keys_dir: Option<std::path::PathBuf>,
     /// Whom assertions are made for and by.
     pub assertions: Assertions,
     /// Threads that verify and sign.
@@ -87,6 +92,8 @@ pub struct Identity {
     pub service: IdentityServiceServer<IdentityRpc>,
     /// For gateways: what rooms can be checked by.
     pub records: RoomServiceServer<RoomRecords>,
+    /// For gateways: the steps of a change of region.
+    pub region_changes: RegionChangeServiceServer<RegionChangesRpc>,
     /// For gateways: what slows lines.
     pub doorkeeper: DoorkeeperServiceServer<DoorkeeperRpc>,
     /// For operators.
@@ -106,26 +113,8 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     let workers =
         Workers::start(parts.worker_threads, &boot.tasks).context("threads for permits")?;
 
-    let campaigns = Campaigns::new(parts.blinding.clone());
-    let mirror = parts.keyspace.mirror(campaigns::PREFIX);
-    let mut listed = mirror.clone();
-    let follow = campaigns.clone().follow(mirror, boot.drain.clone());
-    boot.tasks
-        .spawn("follow_campaigns", OnExit::StopProcess, follow);
-    let (people, ready_campaigns) = (Arc::clone(&parts.people), campaigns.clone());
-    let drain = boot.drain.clone();
-    boot.tasks.spawn("identity_ready", OnExit::Log, async move {
-        drain
-            .interrupt(async {
-                listed.ready().await;
-                ready_campaigns.take(&listed.snapshot());
-                while people.check().await.is_err() {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-                latch.release();
-            })
-            .await;
-    });
+    let receipt_keys = receipt_keys(&parts, boot)?;
+    let campaigns = follow_campaigns(&parts, latch, boot);
     announce(&parts, boot);
     let reports = Reports::default();
     let rooms = start_doorkeeper(&parts, room_keys, &campaigns, reports.clone(), boot)?;
@@ -151,6 +140,13 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
         reports,
         clock,
     };
+    let region_changes = RegionChangesRpc {
+        callers: callers.clone(),
+        changes: RegionChanges {
+            issuer: issuer.clone(),
+            receipt_keys,
+        },
+    };
     let service = IdentityServiceServer::new(IdentityRpc { issuer, callers })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = CampaignAdminServiceServer::new(CampaignAdminRpc {
@@ -162,10 +158,48 @@ pub fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Identity> {
     Ok(Identity {
         service,
         records,
+        region_changes: RegionChangeServiceServer::new(region_changes)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX),
         doorkeeper: DoorkeeperServiceServer::new(doorkeeper)
             .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin,
     })
+}
+
+/// Follows the campaigns; the latch is released when they are known and the people store answers.
+fn follow_campaigns(parts: &Parts, latch: Latch, boot: &Boot) -> Campaigns {
+    let campaigns = Campaigns::new(parts.blinding.clone());
+    let mirror = parts.keyspace.mirror(campaigns::PREFIX);
+    let mut listed = mirror.clone();
+    let follow = campaigns.clone().follow(mirror, boot.drain.clone());
+    boot.tasks
+        .spawn("follow_campaigns", OnExit::StopProcess, follow);
+    let (people, ready_campaigns) = (Arc::clone(&parts.people), campaigns.clone());
+    let drain = boot.drain.clone();
+    boot.tasks.spawn("identity_ready", OnExit::Log, async move {
+        drain
+            .interrupt(async {
+                listed.ready().await;
+                ready_campaigns.take(&listed.snapshot());
+                while people.check().await.is_err() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                latch.release();
+            })
+            .await;
+    });
+    campaigns
+}
+
+/// The public keys of regions' receipts, followed; `None` = nobody changes the region.
+fn receipt_keys(parts: &Parts, boot: &Boot) -> anyhow::Result<Option<Reloading<ReceiptKeys>>> {
+    let folder = parts.receipt_keys_dir.as_deref();
+    let keys = folder.map(ReceiptKeys::follow).transpose();
+    let keys = keys.context("receipt keys")?;
+    if let Some(keys) = &keys {
+        keys.watch("watch_receipt_keys", &boot.tasks, &boot.drain);
+    }
+    Ok(keys)
 }
 
 /// Tells gateways where this process is.
@@ -294,6 +328,7 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     boot.tasks.spawn("identity_health", OnExit::Log, reporting);
     let routes = Routes::new(identity.service)
         .add_service(identity.records)
+        .add_service(identity.region_changes)
         .add_service(identity.doorkeeper)
         .add_service(health_service.clone());
     let admin_routes = Routes::new(identity.admin).add_service(health_service);
@@ -310,9 +345,11 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 
 /// The methods whose calls are counted by name.
 #[must_use]
-pub fn methods() -> [&'static str; 18] {
+pub fn methods() -> [&'static str; 20] {
     [
         "doseline.identity.v1.IdentityService/IssuePermit",
+        "doseline.regions.v1.RegionChangeService/BeginChange",
+        "doseline.regions.v1.RegionChangeService/CompleteChange",
         "doseline.doorkeeper.v1.DoorkeeperService/ReportLoad",
         "doseline.room.v1.RoomService/ListTickets",
         "doseline.room.v1.RoomService/GetInclusionProof",
@@ -355,6 +392,7 @@ fn parts(
         blinding: settings.blinding.clone(),
         permit_keys_dir: settings.permit_keys_dir.clone(),
         room_keys_dir: settings.room_keys_dir.clone(),
+        receipt_keys_dir: settings.receipt_keys_dir.clone(),
         assertions: settings.assertions.clone(),
         worker_threads: settings.worker_threads,
         services: settings.services.clone().map(ClientTls::load).transpose()?,

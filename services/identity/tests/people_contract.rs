@@ -13,6 +13,8 @@ use identity::people::{Fault, People, Stamp};
 use runtime::secret::Secret;
 use runtime::{Clock, Drain, Tasks};
 
+#[path = "people_contract/changes.rs"]
+mod changes;
 #[path = "people_contract/places.rs"]
 mod places;
 #[path = "support/postgres.rs"]
@@ -126,6 +128,11 @@ macro_rules! contract {
 contract! {
     places::place_is_the_same_for_ever,
     places::a_crowd_gets_one_place_each,
+    changes::a_change_is_durable_and_ends_once_with_the_place_kept,
+    changes::a_change_taken_back_gives_the_next_serial_of_the_same_region,
+    changes::a_change_begins_only_from_the_permit_in_force_and_keeps_its_target,
+    changes::a_receipt_that_is_not_about_the_newest_change_ends_nothing,
+    changes::whatever_order_steps_come_in_each_serial_is_for_one_region,
     rooms::a_bucket_has_everybody_who_was_answered_before_it_closed_and_nobody_after,
     rooms::closing_again_says_what_was_closed_and_skips_nothing,
     rooms::a_look_at_the_open_bucket_counts_up_to_a_limit,

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod readiness;
 pub mod reload;
 pub mod secret;
+pub mod signing_keys;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;

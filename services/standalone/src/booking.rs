@@ -1,4 +1,4 @@
-//! One booking by hand: permit, slots, book, move, cancel, show. Every answer is JSON.
+//! One booking by hand: permit, region, slots, book, move, cancel, show. Every answer is JSON.
 
 use anyhow::Context as _;
 use proto::availability::ListSlotsRequest;
@@ -7,8 +7,8 @@ use proto::booking::booking_service_client::BookingServiceClient;
 use proto::booking::{
     BookRequest, Booking, CancelBookingRequest, GetBookingRequest, MoveBookingRequest,
 };
-use proto::identity::IssuePermitRequest;
 use proto::identity::identity_service_client::IdentityServiceClient;
+use proto::identity::{ChangeRegionRequest, IssuePermitRequest};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -79,6 +79,67 @@ pub(crate) async fn permit(args: PermitArgs) -> anyhow::Result<()> {
     print(&json!({
         "permit": issued.permit, "cohort": issued.cohort, "region": issued.region,
         "serial": issued.serial, "bucket": issued.bucket, "expire_time": time(issued.expire_time),
+        "moving_to": issued.moving_to,
+    }))
+}
+
+/// `doseline change-region`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChangeRegionArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The permit.
+    #[arg(long, env = "DOSELINE_PERMIT", hide_env_values = true)]
+    permit: String,
+    /// The region to book in from now on; the permit's own takes a change back that has not ended.
+    #[arg(long)]
+    region: String,
+    /// Give up an active booking in the region to be left.
+    #[arg(long)]
+    give_up_booking: bool,
+    /// Only tell how the person would stand in both regions.
+    #[arg(long)]
+    preview: bool,
+    /// Print the new permit alone, for scripts.
+    #[arg(long, conflicts_with = "preview")]
+    bare: bool,
+}
+
+/// Takes the permit's holder to another region, or tells what that would mean.
+pub(crate) async fn change_region(args: ChangeRegionArgs) -> anyhow::Result<()> {
+    let mut identity = IdentityServiceClient::new(args.target.connect()?);
+    let request = ChangeRegionRequest {
+        permit: args.permit,
+        region: args.region,
+        give_up_booking: args.give_up_booking,
+        validate_only: args.preview,
+    };
+    let changed = identity.change_region(request).await?.into_inner();
+    if args.bare {
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), "{}", changed.permit)?;
+        return Ok(());
+    }
+    if !args.preview {
+        return print(&json!({
+            "permit": changed.permit, "region": changed.region, "serial": changed.serial,
+            "expire_time": time(changed.expire_time),
+        }));
+    }
+    let standings: Vec<Value> = changed
+        .standings
+        .into_iter()
+        .map(|one| {
+            let place = one.place.unwrap_or_default();
+            json!({
+                "region": one.region, "admitted": place.admitted, "position": place.position,
+                "ordinal": one.ordinal, "frontier": one.frontier, "left": one.left,
+            })
+        })
+        .collect();
+    print(&json!({
+        "region": changed.region, "serial": changed.serial, "standings": standings,
+        "hold": changed.hold, "booking": changed.booking, "moving_to": changed.moving_to,
     }))
 }
 

@@ -54,6 +54,8 @@ enum Command {
     Keys(admin::KeysArgs),
     /// Ask for a permit.
     Permit(booking::PermitArgs),
+    /// Change to another region of the campaign, keeping the place in line.
+    ChangeRegion(booking::ChangeRegionArgs),
     /// List slots with places left.
     Slots(booking::SlotsArgs),
     /// Book one slot, or dose 1 and dose 2 at one clinic.
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::DevAssertion(args) => client::done(assertion::run(&args)),
         Command::Keys(args) => client::done(admin::keys(&args)),
         Command::Permit(args) => client::block_on(booking::permit(args)),
+        Command::ChangeRegion(args) => client::block_on(booking::change_region(args)),
         Command::Slots(args) => client::block_on(booking::slots(args)),
         Command::Book(args) => client::block_on(booking::book(args)),
         Command::Move(args) => client::block_on(booking::move_booking(args)),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::RegionId;
+use domain::{RegionId, Timestamp};
 use gateway::config::{CallerSettings, RawCallers, RawShedding, Shedding};
 use identity::development::Provider;
 use inventory::ledger::Ledger;
@@ -225,7 +225,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
             failure_domain: String::new(),
             keyspace: keyspace.clone(),
             session: session.clone(),
-            regions: open_ledgers(&home, &config.regions, config.shards)?,
+            regions: open_ledgers(&home, &config.regions, config.shards, boot.clock.wall())?,
             internal_key: home.internal_key()?,
             certificates: false,
             permit_keys: permit_keys.clone(),
@@ -255,6 +255,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let admin_routes = Routes::new(inventory.admin).add_service(identity.admin);
     let identity_routes = Routes::new(identity.service)
         .add_service(identity.records)
+        .add_service(identity.region_changes)
         .add_service(identity.doorkeeper);
     let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
     ready.release();
@@ -309,7 +310,12 @@ fn tls(server: &ServerSettings, boot: &Boot) -> anyhow::Result<Option<ServerTls>
 /// A ledger in one file has one writer, whose groups this fills well.
 const SIDE_WIDTH: usize = 64;
 
-fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Result<Vec<OpenRegion>> {
+fn open_ledgers(
+    home: &Home,
+    regions: &[RegionId],
+    shards: u32,
+    now: Timestamp,
+) -> anyhow::Result<Vec<OpenRegion>> {
     let open = |region: &RegionId| {
         let path = home.ledger(region);
         let ledger = SqliteLedger::open(&path).with_context(|| format!("ledger of {region}"))?;
@@ -319,6 +325,7 @@ fn open_ledgers(home: &Home, regions: &[RegionId], shards: u32) -> anyhow::Resul
             shards,
             ledger,
             side_width: SIDE_WIDTH,
+            receipt_keys: Some(home.receipt_keys(region, now)?),
         })
     };
     regions.iter().map(open).collect()

@@ -25,7 +25,7 @@ pub(super) fn secrets(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Signing keys, their public sets, and the development provider's keys, all by the program's own commands.
-pub(super) fn keys(program: &Path, folder: &Path) -> anyhow::Result<()> {
+pub(super) fn keys(program: &Path, folder: &Path, regions: &[String]) -> anyhow::Result<()> {
     for of in ["permit", "room"] {
         let signing = folder.join(format!("{of}-signing"));
         std::fs::create_dir_all(&signing)?;
@@ -37,6 +37,18 @@ pub(super) fn keys(program: &Path, folder: &Path) -> anyhow::Result<()> {
             .arg(&public)
             .run()
             .with_context(|| format!("keys of {of}"))?;
+    }
+    std::fs::create_dir_all(folder.join("receipt-keys"))?;
+    for region in regions {
+        let signing = folder.join(format!("receipt-signing-{region}"));
+        std::fs::create_dir_all(&signing)?;
+        Launch::new(format!("keys-receipts-{region}"), program, folder)
+            .args(["keys", "--signing"])
+            .arg(&signing)
+            .arg("--public")
+            .arg(folder.join("receipt-keys").join(format!("{region}.json")))
+            .run()
+            .with_context(|| format!("keys of receipts of {region}"))?;
     }
     Launch::new("provider", program, folder)
         .args([
@@ -91,7 +103,8 @@ pub(super) fn inventory(
         let file = options.folder.join(format!("{name}-{region}.url"));
         std::fs::write(&file, url(&database(region)))?;
         text.push_str(&format!(
-            "[[inventory.regions]]\nregion = \"{region}\"\nshards = {}\nledger_file = \"{}\"\npool_size = 2\n",
+            "[[inventory.regions]]\nregion = \"{region}\"\nshards = {}\nledger_file = \"{}\"\npool_size = 2\n\
+             receipt_keys_dir = \"{folder}/receipt-signing-{region}\"\n",
             options.shards,
             file.display()
         ));
@@ -111,6 +124,7 @@ pub(super) fn identity(
         "{process}[identity]\naudience = \"doseline\"\ninternal_key_file = \"{folder}/internal.key\"\n\
          pepper_file = \"{folder}/pepper.key\"\ndraw_key_file = \"{folder}/draw.key\"\n\
          permit_keys_dir = \"{folder}/permit-signing\"\nroom_keys_dir = \"{folder}/room-signing\"\n\
+         receipt_keys_dir = \"{folder}/receipt-keys\"\n\
          [identity.server]\nlisten = \"{}\"\n[identity.admin]\nlisten = \"{}\"\n\
          [identity.doorkeeper]\nplan_ttl = \"{}s\"\n[identity.people]\nurl_file = \"{folder}/people.url\"\nsingle_copy = true\n\
          [[identity.providers]]\nissuer = \"https://identity.doseline.invalid/development\"\n\

@@ -138,6 +138,7 @@ mod tests {
                 bucket: 0,
                 ticket: DrawTicket([person; 16]),
             },
+            moving_to: None,
         };
         group.answer(Ok(vec![placed(1), placed(2)]), &Metrics::unregistered());
         let got = |mut answer: oneshot::Receiver<Result<Placed, Fault>>| {

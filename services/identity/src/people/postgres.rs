@@ -10,20 +10,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use domain::place::DrawTicket;
+use domain::region_change::Receipt;
 use domain::{CampaignId, CohortId, PersonId};
 use runtime::Clock;
 use runtime::secret::Secret;
 use runtime::tasks::{OnExit, Tasks};
 use tokio::sync::mpsc;
 
+use self::changes::Changers;
 use self::session::{Connector, Session};
 use super::group::{self, Ask, QUEUE_DEPTH_MAX};
 use super::{
-    BoxError, ClosedBucket, Columns, DrawSeed, Fault, KeptDocument, OpenBucket, People, Placed,
-    Stamp,
+    BoxError, Change, ClosedBucket, Columns, DrawSeed, Fault, KeptDocument, OpenBucket, People,
+    Placed, Stamp,
 };
 use crate::metrics::Metrics;
 
+mod changes;
 mod rooms;
 mod session;
 mod writer;
@@ -62,6 +65,7 @@ pub struct PostgresPeople {
     writers: Vec<mpsc::Sender<Ask>>,
     readers: Pool,
     connector: Connector,
+    changers: Changers,
     clock: Clock,
     metrics: Metrics,
 }
@@ -92,6 +96,7 @@ impl PostgresPeople {
         Ok(Self {
             writers,
             readers,
+            changers: Changers::new(connector.clone()),
             connector,
             clock,
             metrics,
@@ -113,8 +118,9 @@ impl PostgresPeople {
         let client = self.readers.get().await?;
         let statement = client
             .prepare_cached(
-                "SELECT cohort, region, serial, bucket::bigint, ticket FROM place
-                 WHERE campaign = $1 AND person = $2",
+                "SELECT cohort, region, serial, bucket::bigint, ticket,
+                     (SELECT to_region FROM region_change WHERE person = $2 AND campaign = $1 AND outcome IS NULL)
+                 FROM place WHERE campaign = $1 AND person = $2",
             )
             .await?;
         let person = person.as_bytes().as_slice();
@@ -128,6 +134,7 @@ impl PostgresPeople {
                 serial: row.try_get(2)?,
                 bucket: row.try_get(3)?,
                 ticket: row.try_get(4)?,
+                moving_to: row.try_get(5)?,
             };
             Ok(columns.placed()?)
         })
@@ -161,6 +168,26 @@ impl People for PostgresPeople {
         person: PersonId,
     ) -> Result<Option<Placed>, Fault> {
         self.timed("place", self.read_place(campaign, person)).await
+    }
+
+    async fn begin_change(&self, change: &Change) -> Result<Option<Placed>, Fault> {
+        let work = async {
+            if change.from != change.to {
+                self.changers.begin(change).await?;
+            }
+            self.read_place(&change.campaign, change.person).await
+        };
+        self.timed("begin_change", work).await
+    }
+
+    async fn complete_change(&self, receipt: &Receipt) -> Result<Option<Placed>, Fault> {
+        let work = async {
+            if !self.changers.complete(receipt).await? {
+                return Ok(None);
+            }
+            self.read_place(&receipt.campaign, receipt.person).await
+        };
+        self.timed("complete_change", work).await
     }
 
     async fn close_bucket(

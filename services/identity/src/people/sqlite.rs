@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::place::DrawTicket;
+use domain::region_change::Receipt;
 use domain::{CampaignId, CohortId, PersonId};
 use runtime::tasks::{OnExit, Tasks};
 use runtime::{Clock, fields};
@@ -16,10 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 use self::rows::{insert, select};
 use super::group::{self, Ask, GROUP_MAX, Group, QUEUE_DEPTH_MAX};
 use super::{
-    BoxError, ClosedBucket, DrawSeed, Fault, KeptDocument, OpenBucket, People, Placed, Stamp,
+    BoxError, Change, ClosedBucket, DrawSeed, Fault, KeptDocument, OpenBucket, People, Placed,
+    Stamp,
 };
 use crate::metrics::Metrics;
 
+mod changes;
 mod rooms;
 mod rows;
 
@@ -136,6 +139,18 @@ impl People for SqlitePeople {
         let campaign = campaign.clone();
         let work = move |db: &mut Connection| select(db, &campaign, person);
         self.errand("place", work).await
+    }
+
+    async fn begin_change(&self, change: &Change) -> Result<Option<Placed>, Fault> {
+        let (change, clock) = (change.clone(), self.clock.clone());
+        let work = move |db: &mut Connection| changes::begin_change(db, &change, clock.wall());
+        self.errand("begin_change", work).await
+    }
+
+    async fn complete_change(&self, receipt: &Receipt) -> Result<Option<Placed>, Fault> {
+        let (receipt, clock) = (receipt.clone(), self.clock.clone());
+        let work = move |db: &mut Connection| changes::complete_change(db, &receipt, clock.wall());
+        self.errand("complete_change", work).await
     }
 
     async fn close_bucket(

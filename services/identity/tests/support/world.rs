@@ -50,6 +50,13 @@ pub(crate) async fn start(
     for name in ["permit", "room"] {
         keys::generate(&at.join(name), NOW).expect("writable");
     }
+    std::fs::create_dir(at.join("receipts")).expect("writable");
+    for region in ["busan", "seoul"] {
+        let signing = at.join(format!("receipt-signing-{region}"));
+        keys::generate(&signing, NOW).expect("writable");
+        let public = at.join("receipts").join(format!("{region}.json"));
+        keys::publish(&signing, &public).expect("writable");
+    }
     let metrics = Metrics::register(&boot.registry);
     let people = people(at, &boot, metrics.clone()).await;
     let keyspace = Keyspace::local(None).expect("in memory");
@@ -69,6 +76,7 @@ pub(crate) async fn start(
         blinding: Blinding::new(Secret::new([1; 32]), Secret::new([2; 32])).expect("long enough"),
         permit_keys_dir: at.join("permit"),
         room_keys_dir: at.join("room"),
+        receipt_keys_dir: Some(at.join("receipts")),
         assertions: Assertions {
             audience: development::AUDIENCE.to_owned(),
             max_age: Duration::from_secs(600),
@@ -107,6 +115,7 @@ pub(crate) async fn start(
 fn routes(identity: Identity) -> Routes {
     Routes::new(identity.service)
         .add_service(identity.records)
+        .add_service(identity.region_changes)
         .add_service(identity.doorkeeper)
         .add_service(identity.admin)
 }

@@ -69,6 +69,8 @@ pub struct RawRegion {
     pub ledger_file: SecretFile,
     /// Connections for reads and side work, 1 to 256, a quarter of them (of two or more) for owners alone; 0 = 4.
     pub pool_size: usize,
+    /// Folder of the keys that sign what became of people who leave for another region; empty = nobody can leave it.
+    pub receipt_keys_dir: PathBuf,
 }
 
 /// The file, validated.
@@ -121,6 +123,8 @@ pub struct RegionSettings {
     pub ledger: Secret,
     /// Connections for reads and side work.
     pub pool_size: usize,
+    /// Folder of the keys that sign receipts.
+    pub receipt_keys_dir: Option<PathBuf>,
 }
 
 impl Default for RawInventory {
@@ -242,6 +246,8 @@ impl RawConfig for RawRegion {
             shards,
             ledger: ledger?,
             pool_size: if pool_size == 0 { 4 } else { pool_size },
+            receipt_keys_dir: Some(self.receipt_keys_dir)
+                .filter(|folder| !folder.as_os_str().is_empty()),
         })
     }
 }

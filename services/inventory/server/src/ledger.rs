@@ -13,11 +13,13 @@ use domain::{
     Timestamp, VaccineId, Verdict,
 };
 
+mod departure;
 mod incident;
 pub mod postgres;
 pub mod sqlite;
 mod terminal;
 
+pub use departure::{DepartureAnswer, SurrenderOp};
 pub use incident::{
     Affected, Closing, DueMove, IncidentChange, IncidentKind, IncidentOp, IncidentState,
     IncidentVerdict, IncidentView, LineAt, LineRow, LineState, PlanLine, Scene, Settled,
@@ -446,6 +448,14 @@ pub trait Ledger: Send + Sync {
     ) -> Result<SideAnswer, Fault>;
     /// Gives up a booking; needs no epoch, because giving back is always safe.
     async fn cancel(&self, op: &CancelOp) -> Result<SideAnswer, Fault>;
+
+    /// Lets a person go for good with the serial they have: it and every lower one is refused here from then on, a hold
+    /// is released in the same transaction. Idempotent by person and serial, also where the person never had a claim; a
+    /// person who had stayed is answered `Stayed`. Needs no epoch, because giving back is always safe.
+    async fn surrender(&self, op: &SurrenderOp) -> Result<DepartureAnswer, Fault>;
+    /// Keeps a person who wanted to leave with the serial named: their claim's serial rises by one. A person who had
+    /// left is answered `Left`. Idempotent by person and serial.
+    async fn restamp(&self, who: &Claimant) -> Result<DepartureAnswer, Fault>;
 
     /// Adds or changes clinics, stock and slots, all or nothing. With `dry_run` only says what would happen.
     async fn apply(&self, supply: &[ClinicSupply], dry_run: bool) -> Result<Applied, ApplyFault>;

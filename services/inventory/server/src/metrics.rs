@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::region_change::Departure;
 use domain::{Refusal, RegionId, Verdict};
 use inventory_core::Alarm;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -54,6 +55,7 @@ pub struct Metrics {
     turned_away: Family<OfRefusal, Counter>,
     verdicts: Family<OfVerdict, Counter>,
     incident_moves: Family<OfVerdict, Counter>,
+    departures: Family<OfVerdict, Counter>,
     seized: Family<OfRegion, Counter>,
     violations: Family<OfViolation, Counter>,
     queue_depth: Family<OfRegion, Gauge>,
@@ -110,6 +112,7 @@ impl Metrics {
             turned_away: Family::default(),
             verdicts: Family::default(),
             incident_moves: Family::default(),
+            departures: Family::default(),
             seized: Family::default(),
             violations: Family::default(),
             queue_depth: Family::default(),
@@ -136,6 +139,11 @@ impl Metrics {
                 "incident_moves",
                 "Appointments of incidents whose turn came, by how they ended: MOVED, or why not",
                 metrics.incident_moves.clone(),
+            );
+            registry.register(
+                "departures",
+                "People who asked to leave for another region or to stay after all, by what was decided: LEFT, STAYED, why not",
+                metrics.departures.clone(),
             );
             registry.register(
                 "shard_seizures",
@@ -180,6 +188,19 @@ impl Metrics {
     pub(crate) fn incident_moved(&self, region: &RegionId, verdict: &'static str) {
         let region = region.to_string();
         self.incident_moves
+            .get_or_create(&OfVerdict { region, verdict })
+            .inc();
+    }
+
+    /// What became of somebody who asked to leave the region, or to stay after all.
+    pub(crate) fn departed(&self, region: &RegionId, decided: Result<&Departure, &Refusal>) {
+        let verdict = match decided {
+            Ok(Departure::Left { .. }) => "LEFT",
+            Ok(Departure::Stayed) => "STAYED",
+            Err(why) => why.code(),
+        };
+        let region = region.to_string();
+        self.departures
             .get_or_create(&OfVerdict { region, verdict })
             .inc();
     }

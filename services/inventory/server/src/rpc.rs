@@ -3,6 +3,7 @@
 mod answer;
 mod clinic_admin;
 mod command;
+mod departure;
 mod execute;
 mod side;
 mod terminal;
@@ -19,6 +20,9 @@ use proto::inventory::{
     WatchShardsResponse,
 };
 use proto::status;
+use runtime::reload::Reloading;
+use runtime::signing_keys::SigningKeys;
+use runtime::trusted_keys::TrustedKeysFile;
 use runtime::{Clock, Tasks};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -48,6 +52,8 @@ pub struct RegionAccess {
     pub side: SideWork,
     /// The supply figures read last.
     pub supply: SupplyKept,
+    /// The keys that sign its receipts; `None` = nobody leaves it for another region.
+    pub receipt_keys: Option<Reloading<SigningKeys>>,
 }
 
 /// What every stream shares.
@@ -64,6 +70,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who a permit speaks of.
     pub verifier: Verifier,
+    /// Public keys that identity's other words are believed by.
+    pub permit_keys: TrustedKeysFile,
     /// Proof that a gateway asks.
     pub internal: InternalKey,
     /// The clocks.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::{InstanceId, RegionId};
+use domain::{InstanceId, RegionId, Timestamp};
 use proto::admin::clinic_admin_service_server::ClinicAdminServiceServer;
 use proto::inventory::inventory_service_server::InventoryServiceServer;
 use runtime::keyspace::{Keyspace, Session};
+use runtime::reload::Reloading;
 use runtime::secret::Secret;
+use runtime::signing_keys::SigningKeys;
 use runtime::transport::{ClientSettings, ClientTls, Listener, Server, ServerTls};
 use runtime::trusted_keys::TrustedKeysFile;
 use runtime::{Boot, OnExit};
@@ -51,6 +53,8 @@ pub struct OpenRegion {
     pub ledger: Arc<dyn Ledger>,
     /// Reads, moves and cancellations at once; the ledger must have sessions for its owners besides.
     pub side_width: usize,
+    /// The keys that sign its receipts; `None` = nobody leaves it for another region.
+    pub receipt_keys: Option<Reloading<SigningKeys>>,
 }
 
 /// What an inventory is made of, wherever its parts come from.
@@ -125,6 +129,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         shards,
         ledger,
         side_width,
+        receipt_keys,
     } in parts.regions
     {
         ledger
@@ -193,6 +198,9 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         boot.tasks.spawn("follow_figures", OnExit::Log, sums);
         admin.insert(region.clone(), (Arc::clone(&ledger), shards));
         let side = SideWork::new(side_width);
+        if let Some(keys) = &receipt_keys {
+            keys.watch("watch_receipt_keys", &boot.tasks, &boot.drain);
+        }
         access.insert(
             region,
             RegionAccess {
@@ -200,6 +208,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
                 leases,
                 side,
                 supply: SupplyKept::default(),
+                receipt_keys,
             },
         );
     }
@@ -220,6 +229,7 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         figures,
         metrics,
         verifier,
+        permit_keys: parts.permit_keys,
         internal: InternalKey::new(&parts.internal_key, parts.certificates),
         clock: boot.clock.clone(),
         tasks: boot.tasks.clone(),
@@ -259,7 +269,7 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let admin_listener = Listener::bind(settings.admin.listen).await?;
     let keyspace = Keyspace::etcd(etcd).await?;
     let session = keyspace.session(ttl);
-    let regions = open_regions(&settings).await?;
+    let regions = open_regions(&settings, boot.clock.wall()).await?;
     let [tls, admin_tls] = [&settings.server, &settings.admin]
         .map(|server| server.tls.clone().map(ServerTls::load).transpose());
     let (tls, admin_tls) = (tls?, admin_tls?);
@@ -313,13 +323,14 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
 }
 
 /// Opens and migrates the ledger of each region.
-async fn open_regions(settings: &Settings) -> anyhow::Result<Vec<OpenRegion>> {
+async fn open_regions(settings: &Settings, now: Timestamp) -> anyhow::Result<Vec<OpenRegion>> {
     let mut open = Vec::new();
     for RegionSettings {
         region,
         shards,
         ledger,
         pool_size,
+        receipt_keys_dir,
     } in &settings.regions
     {
         let url = ledger
@@ -344,6 +355,11 @@ async fn open_regions(settings: &Settings) -> anyhow::Result<Vec<OpenRegion>> {
             ledger,
             // A quarter of the pool is left to owners: loading, recorded requests, the outbox.
             side_width: *pool_size - pool_size.div_ceil(4),
+            receipt_keys: receipt_keys_dir
+                .as_deref()
+                .map(|folder| SigningKeys::follow(folder, now))
+                .transpose()
+                .with_context(|| format!("receipt keys of {region}"))?,
         });
     }
     Ok(open)

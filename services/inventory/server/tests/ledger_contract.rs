@@ -10,6 +10,8 @@ pub mod backends;
 pub mod clinics;
 #[path = "ledger_contract/decisions.rs"]
 pub mod decisions;
+#[path = "ledger_contract/departures.rs"]
+pub mod departures;
 #[path = "ledger_contract/desk.rs"]
 pub mod desk;
 #[path = "ledger_contract/dice.rs"]
@@ -180,6 +182,17 @@ on_both_backends! {
         whoever_moves_first_wins_and_the_line_says_so
         the_second_dose_moves_after_the_first_at_the_version_it_left
         only_the_clinic_it_happened_to_changes_an_incident
+    }
+    departures {
+        a_person_without_a_claim_leaves_once_for_ever
+        a_hold_is_released_by_leaving_and_its_owner_is_told
+        a_booking_is_given_up_only_when_that_is_said
+        an_appointment_that_has_begun_is_never_given_up
+        a_change_taken_back_keeps_what_the_person_has
+        a_change_taken_back_without_a_claim_bars_the_old_permit_alone
+        an_earlier_departure_does_not_bar_one_who_came_back_and_stays
+        whatever_order_messages_come_in_each_serial_is_decided_once
+        who_books_leaves_and_stays_at_once_gets_one_decision
     }
     random {
         random_requests_are_answered_as_the_model_says

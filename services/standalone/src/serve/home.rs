@@ -16,7 +16,9 @@ use identity::people::sqlite::SqlitePeople;
 use identity::person::Blinding;
 use runtime::Boot;
 use runtime::keyspace::{Keyspace, Session};
+use runtime::reload::Reloading;
 use runtime::secret::Secret;
+use runtime::signing_keys::{self, SigningKeys};
 use runtime::transport::Listener;
 
 /// A data directory that this process holds alone.
@@ -80,6 +82,25 @@ impl Home {
         self.folder.join("room_keys.json")
     }
 
+    /// The keys of a region's receipts; made with their public halves where there are none.
+    pub(crate) fn receipt_keys(
+        &self,
+        region: &RegionId,
+        now: Timestamp,
+    ) -> anyhow::Result<Reloading<SigningKeys>> {
+        let signing = self.folder.join("receipt-signing").join(region.as_str());
+        let public = self
+            .folder
+            .join("receipt-keys")
+            .join(format!("{region}.json"));
+        if !public.exists() {
+            fs::create_dir_all(self.folder.join("receipt-keys"))?;
+            signing_keys::generate(&signing, now)?;
+            signing_keys::publish(&signing, &public)?;
+        }
+        Ok(SigningKeys::follow(&signing, now)?)
+    }
+
     /// Starts identity on this directory. Operators' providers would be configured in cluster mode; here the only
     /// one is the development provider, and only with `--dev`.
     pub(crate) fn start_identity(
@@ -115,6 +136,7 @@ impl Home {
             blinding: Blinding::new(pepper, draw_key)?,
             permit_keys_dir: self.folder.join("permit-signing"),
             room_keys_dir: self.folder.join("room-signing"),
+            receipt_keys_dir: Some(self.folder.join("receipt-keys")),
             assertions: Assertions {
                 audience: "doseline".to_owned(),
                 max_age: Duration::from_secs(3_600),

@@ -24,6 +24,15 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const STAMP: &str = "SELECT at, o_cohort, o_region, o_serial, o_bucket, o_ticket
     FROM stamp_places($1, $2, $3, $4, $5, $6)";
 
+/// Those of the group whose region is about to change; each looked up for itself, nearly always in an empty index.
+const MOVING: &str = "SELECT asked.at, found.to_region
+    FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS asked (campaign, person, at)
+    CROSS JOIN LATERAL (
+        SELECT c.to_region FROM region_change c
+        WHERE c.person = asked.person AND c.campaign = asked.campaign AND c.outcome IS NULL
+        OFFSET 0
+    ) AS found";
+
 /// Makes sessions. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -42,6 +51,7 @@ pub(super) struct Session {
 pub(super) struct StampSession {
     pub(super) session: Session,
     pub(super) stamp: Statement,
+    pub(super) moving: Statement,
 }
 
 /// The server committed with a warning: what was written may exist on one machine only.
@@ -102,10 +112,15 @@ impl Connector {
                 .client
                 .batch_execute("SET statement_timeout = '4s'; SET lock_timeout = '3s'")
                 .await?;
-            session.client.prepare(STAMP).await
+            let stamp = session.client.prepare(STAMP).await?;
+            Ok::<_, tokio_postgres::Error>((stamp, session.client.prepare(MOVING).await?))
         };
-        let stamp = tokio::time::timeout(CONNECT_WITHIN, preparing).await??;
-        Ok(StampSession { session, stamp })
+        let (stamp, moving) = tokio::time::timeout(CONNECT_WITHIN, preparing).await??;
+        Ok(StampSession {
+            session,
+            stamp,
+            moving,
+        })
     }
 
     async fn connect<T>(&self, tls: T) -> Result<Session, BoxError>

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use runtime::fields;
 use tokio::sync::mpsc;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::super::group::{Ask, GROUP_MAX, Group};
 use super::super::{BoxError, Columns, Corrupt, Placed, Stamp};
@@ -74,14 +76,16 @@ async fn stamp(open: &StampSession, stamps: &[Stamp]) -> Result<Vec<Placed>, Box
         .map(|stamp| stamp.ticket.0.as_slice())
         .collect();
     let callers: Vec<&str> = stamps.iter().map(|stamp| stamp.caller.as_str()).collect();
-    let rows = open
-        .session
-        .client
-        .query(
-            &open.stamp,
-            &[&campaigns, &people, &cohorts, &regions, &tickets, &callers],
-        )
-        .await?;
+    let client = &open.session.client;
+    let stamped: [&(dyn ToSql + Sync); 6] =
+        [&campaigns, &people, &cohorts, &regions, &tickets, &callers];
+    let whose: [&(dyn ToSql + Sync); 2] = [&campaigns, &people];
+    // The second is sent while the first is answered. A change that ends in between makes the permit an old one, which
+    // its region knows.
+    let (rows, moving) = tokio::try_join!(
+        client.query(&open.stamp, &stamped),
+        client.query(&open.moving, &whose),
+    )?;
     let mut answers = vec![None; stamps.len()];
     for row in rows {
         let columns = Columns {
@@ -90,15 +94,28 @@ async fn stamp(open: &StampSession, stamps: &[Stamp]) -> Result<Vec<Placed>, Box
             serial: row.try_get(3)?,
             bucket: i64::from(row.try_get::<_, i32>(4)?),
             ticket: row.try_get(5)?,
+            moving_to: None,
         };
-        let at = usize::try_from(row.try_get::<_, i64>(0)?)
-            .ok()
-            .and_then(|at| at.checked_sub(1));
-        let answer = at
-            .and_then(|at| answers.get_mut(at))
-            .ok_or(Corrupt { what: "order" })?;
-        *answer = Some(columns.placed()?);
+        *answer_of(&mut answers, &row)? = Some(columns.placed()?);
+    }
+    for row in moving {
+        if let Some(placed) = answer_of(&mut answers, &row)? {
+            let to: &str = row.try_get(1)?;
+            placed.moving_to = Some(to.parse().map_err(|_| Corrupt { what: "moving_to" })?);
+        }
     }
     // A missing one makes the list shorter, and the whole group fails: nobody gets another's place.
     Ok(answers.into_iter().flatten().collect())
+}
+
+/// The answer that a row's order, from 1, belongs to.
+fn answer_of<'a>(
+    answers: &'a mut [Option<Placed>],
+    row: &Row,
+) -> Result<&'a mut Option<Placed>, BoxError> {
+    let at = usize::try_from(row.try_get::<_, i64>(0)?)
+        .ok()
+        .and_then(|at| at.checked_sub(1));
+    let answer = at.and_then(|at| answers.get_mut(at));
+    Ok(answer.ok_or(Corrupt { what: "order" })?)
 }

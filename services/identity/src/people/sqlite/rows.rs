@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use super::super::{BoxError, Columns, Corrupt, Placed, Stamp};
 
 const SELECT: &str =
-    "SELECT cohort, region, serial, bucket, ticket FROM place WHERE campaign = ?1 AND person = ?2";
+    "SELECT cohort, region, serial, bucket, ticket,
+        (SELECT to_region FROM region_change WHERE campaign = ?1 AND person = ?2 AND outcome IS NULL)
+     FROM place WHERE campaign = ?1 AND person = ?2";
 const OPEN_BUCKET: &str =
     "SELECT id FROM room_bucket WHERE campaign = ?1 AND cohort = ?2 AND state = 'OPEN'";
 
@@ -23,6 +25,7 @@ pub(super) fn select(
             serial: row.get(2)?,
             bucket: row.get(3)?,
             ticket: row.get_ref(4)?.as_blob()?,
+            moving_to: row.get_ref(5)?.as_str_or_null()?,
         };
         Ok(columns.placed())
     };
@@ -63,6 +66,7 @@ pub(super) fn insert(
         serial: 1,
         bucket,
         ticket: &stamp.ticket.0,
+        moving_to: None,
     };
     Ok(columns.placed()?)
 }

@@ -10,19 +10,20 @@ use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use domain::command::BodyHash;
 use domain::{
-    CampaignId, ClinicId, Epoch, IncidentId, PersonId, Recorded, RequestId, ShardId, SlotId,
-    SlotState, Timestamp,
+    CampaignId, Claimant, ClinicId, Epoch, IncidentId, PersonId, Recorded, RequestId, ShardId,
+    SlotId, SlotState, Timestamp,
 };
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
     Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicOp, ClinicSupply, ClinicVerdict,
-    DueMove, Fault, IncidentOp, IncidentVerdict, IncidentView, Ledger, LineRow, MoveOp,
-    OutboxCursor, OutsideChanges, RoomSeen, Scene, SeizeRequest, Seized, Settled, ShardCatalogue,
-    ShardRow, SheetRow, SideAnswer, SupplyRow,
+    DepartureAnswer, DueMove, Fault, IncidentOp, IncidentVerdict, IncidentView, Ledger, LineRow,
+    MoveOp, OutboxCursor, OutsideChanges, RoomSeen, Scene, SeizeRequest, Seized, Settled,
+    ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow, SurrenderOp,
 };
 
 mod batch;
+mod departure;
 mod incident;
 mod migrations;
 mod reads;
@@ -261,6 +262,14 @@ impl Ledger for PostgresLedger {
 
     async fn cancel(&self, op: &CancelOp) -> Result<SideAnswer, Fault> {
         side::cancel(self, op).await
+    }
+
+    async fn surrender(&self, op: &SurrenderOp) -> Result<DepartureAnswer, Fault> {
+        departure::surrender(self, op).await
+    }
+
+    async fn restamp(&self, who: &Claimant) -> Result<DepartureAnswer, Fault> {
+        departure::restamp(self, who).await
     }
 
     async fn apply(&self, supply: &[ClinicSupply], dry_run: bool) -> Result<Applied, ApplyFault> {

@@ -19,14 +19,15 @@ use self::reads::Readers;
 use self::writing::{Outcome, Queue};
 use super::{
     Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, CancelOp, ClaimView, ClinicChange,
-    ClinicOp, ClinicSupply, ClinicVerdict, DueMove, Fault, IncidentChange, IncidentOp,
-    IncidentVerdict, IncidentView, Ledger, LineRow, MoveOp, OutboxCursor, OutsideChanges, RoomSeen,
-    Scene, SeizeRequest, Seized, Settled, ShardCatalogue, ShardRow, SheetRow, SideAnswer,
-    SlotCount, SupplyRow, Writer,
+    ClinicOp, ClinicSupply, ClinicVerdict, DepartureAnswer, DueMove, Fault, IncidentChange,
+    IncidentOp, IncidentVerdict, IncidentView, Ledger, LineRow, MoveOp, OutboxCursor,
+    OutsideChanges, RoomSeen, Scene, SeizeRequest, Seized, Settled, ShardCatalogue, ShardRow,
+    SheetRow, SideAnswer, SlotCount, SupplyRow, SurrenderOp, Writer,
 };
 
 mod batch;
 mod clock;
+mod departure;
 mod files;
 mod incident;
 mod reads;
@@ -183,6 +184,18 @@ impl Ledger for SqliteLedger {
     async fn cancel(&self, op: &CancelOp) -> Result<SideAnswer, Fault> {
         let op = op.clone();
         let work = move |db: &Connection, now| side::cancel(db, now, &op);
+        self.queue.run(1, None, work).await
+    }
+
+    async fn surrender(&self, op: &SurrenderOp) -> Result<DepartureAnswer, Fault> {
+        let op = op.clone();
+        let work = move |db: &Connection, now| departure::surrender(db, now, &op);
+        self.queue.run(1, None, work).await
+    }
+
+    async fn restamp(&self, who: &Claimant) -> Result<DepartureAnswer, Fault> {
+        let who = who.clone();
+        let work = move |db: &Connection, now| departure::restamp(db, now, &who);
         self.queue.run(1, None, work).await
     }
 

@@ -212,7 +212,8 @@ fn asked(
         | Action::ApplyPlan(_)
         | Action::GetIncident(_)
         | Action::ListIncidentLines(_)
-        | Action::ReadSupply(_) => {
+        | Action::ReadSupply(_)
+        | Action::Depart(_) => {
             fields.wrong("action", "is not a person's");
             None
         }

@@ -19,7 +19,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use super::command::{self, Asked, Mutation, Parsed};
-use super::{Answers, Shared, answer, side, terminal};
+use super::{Answers, Shared, answer, departure, side, terminal};
 use crate::owner::{Answered, Call, CallKind, CallNames, ReplyTo};
 
 /// Commands in one message.
@@ -84,7 +84,8 @@ async fn take(shared: &Arc<Shared>, message: ExecuteRequest, replies: &Replies) 
     for (at, command) in message.commands.into_iter().enumerate() {
         let id = command.call_id;
         let one = if at < COMMANDS_MAX {
-            match terminal::take(shared, command, replies) {
+            let command = terminal::take(shared, command, replies);
+            match command.and_then(|command| departure::take(shared, command, replies)) {
                 None => continue,
                 Some(command) => command::parse(command),
             }

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Shared;
 use super::answer;
 use super::execute::{Change, Replies, not_owner};
-use crate::ledger::{AppointmentState, CancelOp, Ledger, MoveOp};
+use crate::ledger::{AppointmentState, CancelOp, ClaimState, Ledger, MoveOp};
 use crate::owner::{Answered, Call, ReplyTo};
 
 fn ledger(shared: &Shared, permit: &Permit) -> Option<Arc<dyn Ledger>> {
@@ -127,10 +127,10 @@ pub(super) fn get(
     spawn(shared, "get_booking", replies, &asked, async move {
         match ledger.claim(&permit.campaign, permit.person).await {
             Ok(claim) => {
-                if claim
-                    .as_ref()
-                    .is_some_and(|claim| claim.serial > permit.serial)
-                {
+                if claim.as_ref().is_some_and(|claim| {
+                    claim.serial > permit.serial
+                        || (claim.state == ClaimState::Surrendered && claim.serial == permit.serial)
+                }) {
                     return refuse(call.id, Refusal::PermitSuperseded);
                 }
                 let held = claim.as_ref().and_then(|claim| claim.booking);

@@ -23,7 +23,7 @@ const MOVE: &str = "SELECT * FROM move_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $1
 const CANCEL: &str = "SELECT * FROM cancel_v1($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// A cancellation belongs to no shard; its unknown outcome names this one, which no region has.
-const NO_SHARD: ShardId = ShardId(u32::MAX);
+pub(super) const NO_SHARD: ShardId = ShardId(u32::MAX);
 
 pub(super) async fn move_booking(
     ledger: &PostgresLedger,
@@ -110,7 +110,7 @@ fn side_answer(rows: &[Row]) -> Result<SideAnswer, BoxError> {
     })
 }
 
-fn side_slots(row: &Row) -> Result<Vec<SlotCount>, BoxError> {
+pub(super) fn side_slots(row: &Row) -> Result<Vec<SlotCount>, BoxError> {
     let slots: Option<Vec<i64>> = column(row, "o_slot")?;
     let capacity: Option<Vec<i32>> = column(row, "o_capacity")?;
     let booked: Option<Vec<i32>> = column(row, "o_booked")?;

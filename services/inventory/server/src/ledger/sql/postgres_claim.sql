@@ -5,5 +5,5 @@ SELECT CASE WHEN c.state = 'HELD' AND c.hold_until <= clock_timestamp() THEN 'FR
 FROM claim c
 LEFT JOIN slot s ON s.slot_id IN (c.first_slot, c.second_slot)
 LEFT JOIN visit v ON v.slot_id = s.slot_id AND v.booking = c.booking
-WHERE c.campaign = $1 AND c.person = $2 AND c.version > 0
+WHERE c.campaign = $1 AND c.person = $2
 ORDER BY s.dose

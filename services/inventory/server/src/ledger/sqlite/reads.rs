@@ -153,7 +153,7 @@ pub(super) fn claim(
         person,
         serial: Serial(0),
     };
-    let Some(row) = claim_row(db, &who)?.filter(|row| row.version.0 > 0) else {
+    let Some(row) = claim_row(db, &who)? else {
         return Ok(None);
     };
     let state = if row.expired(now) {

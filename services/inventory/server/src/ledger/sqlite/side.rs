@@ -59,7 +59,7 @@ pub(super) fn cancel(
     })
 }
 
-fn home_shard(db: &Connection, who: &Claimant) -> rusqlite::Result<ShardId> {
+pub(super) fn home_shard(db: &Connection, who: &Claimant) -> rusqlite::Result<ShardId> {
     let shard: Option<u32> = db
         .prepare_cached(
             "SELECT min(shard_id) FROM slot WHERE slot_id IN (
@@ -200,7 +200,11 @@ fn decide_cancel(work: &mut Work<'_>, op: &CancelOp) -> rusqlite::Result<Verdict
 }
 
 /// Who has come, or had the dose, has no appointment to give up.
-fn begun(work: &Work<'_>, booking: BookingId, slots: &[SlotId]) -> rusqlite::Result<bool> {
+pub(super) fn begun(
+    work: &Work<'_>,
+    booking: BookingId,
+    slots: &[SlotId],
+) -> rusqlite::Result<bool> {
     for slot in slots {
         let visit = visit_state(work.db, *slot, booking)?;
         if matches!(

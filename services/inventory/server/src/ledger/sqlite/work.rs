@@ -242,7 +242,7 @@ impl<'a> Work<'a> {
         Ok(Verdict::Done(recorded))
     }
 
-    fn event(
+    pub(super) fn event(
         &self,
         kind: &str,
         slot: SlotId,

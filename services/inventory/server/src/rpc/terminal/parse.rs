@@ -42,7 +42,8 @@ pub(super) const fn is_terminals(action: &Action) -> bool {
         | Action::Book(_)
         | Action::MoveBooking(_)
         | Action::CancelBooking(_)
-        | Action::GetBooking(_) => false,
+        | Action::GetBooking(_)
+        | Action::Depart(_) => false,
         Action::DeliverStock(_)
         | Action::RecordWastage(_)
         | Action::SetWalkIns(_)
@@ -194,7 +195,8 @@ impl Reader<'_> {
             | Action::Book(_)
             | Action::MoveBooking(_)
             | Action::CancelBooking(_)
-            | Action::GetBooking(_) => return Err(Refusal::Invalid.into()),
+            | Action::GetBooking(_)
+            | Action::Depart(_) => return Err(Refusal::Invalid.into()),
         };
         Ok(parsed)
     }

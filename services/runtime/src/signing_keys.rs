@@ -15,9 +15,10 @@ use base64::engine::general_purpose::STANDARD as B64;
 use domain::paseto::{SigningKeyWithId, TrustedKeys};
 use domain::{InstanceId, Timestamp};
 use ed25519_dalek::SigningKey;
-use runtime::reload::Reloading;
-use runtime::trusted_keys;
 use serde::{Deserialize, Serialize};
+
+use crate::reload::Reloading;
+use crate::trusted_keys;
 
 /// Key files are smaller than a kilobyte; anything larger is something else.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
