@@ -13,6 +13,7 @@ mod get_room;
 mod get_supply;
 mod hold_slots;
 mod issue_permit;
+mod leftovers;
 mod list_clinics;
 mod list_room_versions;
 mod list_slots;

@@ -102,7 +102,15 @@ impl Class {
             | Method::ListAppointments
             | Method::CheckIn
             | Method::RecordDoseGiven
-            | Method::RecordNoShow => Self::Commands,
+            | Method::RecordNoShow
+            | Method::JoinLeftovers
+            | Method::LeaveLeftovers
+            | Method::ListLeftoverOffers
+            | Method::AnswerLeftoverOffer
+            | Method::OfferLeftovers
+            | Method::CloseLeftovers
+            | Method::ListLeftovers
+            | Method::GetLeftovers => Self::Commands,
             Method::IssuePermit => Self::Permits,
             Method::GetRoom
             | Method::GetPlace

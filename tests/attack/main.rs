@@ -9,6 +9,7 @@ mod back_doors;
 mod clinics;
 mod doses;
 mod inside;
+mod leftovers;
 mod liar;
 mod malformed;
 mod permits;

@@ -4,6 +4,7 @@ use proto::Method;
 use proto::booking as pb;
 use proto::clinic as terminal;
 use proto::inventory::{answer, command};
+use proto::leftover;
 
 /// A command of the public API that an inventory answers.
 pub(crate) trait Verb: Send + 'static {
@@ -21,15 +22,21 @@ macro_rules! verbs {
     (
         people { $($name:ident, $request:ident, $response:ident;)+ }
         terminals { $($clinics:ident, $ask:ident, $answer:ident;)+ }
+        called { $($called:ident, $join:ident, $joined:ident;)+ }
+        rounds { $($rounds:ident, $offer:ident, $offered:ident;)+ }
     ) => {
         $(verbs!(@ $name, pb::$request, pb::$response);)+
         $(verbs!(@ $clinics, terminal::$ask, terminal::$answer);)+
+        $(verbs!(@ $called, leftover::$join, leftover::$joined);)+
+        $(verbs!(@ $rounds, leftover::$offer, leftover::$offered);)+
 
         /// The permit inside a wrapped command; empty where a clinic asks, or ourselves.
         pub(crate) fn permit_of(action: &command::Action) -> &str {
             match action {
                 $(command::Action::$name(request) => &request.permit,)+
+                $(command::Action::$called(request) => &request.permit,)+
                 $(command::Action::$clinics(_) => "",)+
+                $(command::Action::$rounds(_) => "",)+
                 command::Action::ReadSupply(_) => "",
             }
         }
@@ -72,5 +79,17 @@ verbs! {
         CheckIn, CheckInRequest, CheckInResponse;
         RecordDoseGiven, RecordDoseGivenRequest, RecordDoseGivenResponse;
         RecordNoShow, RecordNoShowRequest, RecordNoShowResponse;
+    }
+    called {
+        JoinLeftovers, JoinLeftoversRequest, JoinLeftoversResponse;
+        LeaveLeftovers, LeaveLeftoversRequest, LeaveLeftoversResponse;
+        ListLeftoverOffers, ListLeftoverOffersRequest, ListLeftoverOffersResponse;
+        AnswerLeftoverOffer, AnswerLeftoverOfferRequest, AnswerLeftoverOfferResponse;
+    }
+    rounds {
+        OfferLeftovers, OfferLeftoversRequest, OfferLeftoversResponse;
+        CloseLeftovers, CloseLeftoversRequest, CloseLeftoversResponse;
+        ListLeftovers, ListLeftoversRequest, ListLeftoversResponse;
+        GetLeftovers, GetLeftoversRequest, GetLeftoversResponse;
     }
 }

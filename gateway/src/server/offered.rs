@@ -6,6 +6,7 @@ use proto::availability_encoded::availability_service_server::AvailabilityServic
 use proto::booking::booking_service_server::BookingServiceServer;
 use proto::clinic::clinic_service_server::ClinicServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::leftover::leftover_service_server::LeftoverServiceServer;
 use proto::room_encoded::room_service_server::RoomServiceServer;
 use runtime::{Drain, Readiness};
 use tonic::service::Routes;
@@ -36,6 +37,7 @@ where
         "doseline.booking.v1.BookingService",
         "doseline.clinic.v1.ClinicService",
         "doseline.identity.v1.IdentityService",
+        "doseline.leftover.v1.LeftoverService",
         "doseline.room.v1.RoomService",
         H::NAME,
     ];
@@ -52,11 +54,13 @@ where
     let identity = IdentityServiceServer::new(services.clone()).max_decoding_message_size(small);
     let rooms = RoomServiceServer::new(services.clone()).max_decoding_message_size(small);
     let clinics = ClinicServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let leftovers = LeftoverServiceServer::new(services.clone()).max_decoding_message_size(small);
     let lists = AvailabilityServiceServer::new(services).max_decoding_message_size(small);
     Ok(Routes::new(booking)
         .add_service(identity)
         .add_service(rooms)
         .add_service(clinics)
+        .add_service(leftovers)
         .add_service(lists)
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Fault::Reflection)?)
@@ -73,6 +77,9 @@ pub(super) async fn set_health(health: &tonic_health::server::HealthReporter, se
             .await;
         health.set_serving::<RoomServiceServer<Services>>().await;
         health.set_serving::<ClinicServiceServer<Services>>().await;
+        health
+            .set_serving::<LeftoverServiceServer<Services>>()
+            .await;
         health.set_serving::<Lists>().await;
     } else {
         health
@@ -86,6 +93,9 @@ pub(super) async fn set_health(health: &tonic_health::server::HealthReporter, se
             .await;
         health
             .set_not_serving::<ClinicServiceServer<Services>>()
+            .await;
+        health
+            .set_not_serving::<LeftoverServiceServer<Services>>()
             .await;
         health.set_not_serving::<Lists>().await;
     }

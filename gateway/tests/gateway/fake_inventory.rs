@@ -297,7 +297,15 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::ResizeSlot(_)
         | Action::CloseSlots(_)
         | Action::RecordDoseGiven(_)
-        | Action::RecordNoShow(_) => unasked(),
+        | Action::RecordNoShow(_)
+        | Action::JoinLeftovers(_)
+        | Action::LeaveLeftovers(_)
+        | Action::ListLeftoverOffers(_)
+        | Action::AnswerLeftoverOffer(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_) => unasked(),
     }
 }
 
@@ -396,6 +404,14 @@ pub(crate) fn request_id(command: &Command) -> &str {
         | Action::ListAppointments(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
+        | Action::JoinLeftovers(_)
+        | Action::LeaveLeftovers(_)
+        | Action::ListLeftoverOffers(_)
+        | Action::AnswerLeftoverOffer(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_)
         | Action::ReadSupply(_) => "",
     }
 }

@@ -161,6 +161,20 @@ refusals! {
         "The appointment was cancelled or moved away, or its dose has been given.";
     AppointmentBegun = "APPOINTMENT_BEGUN", Precondition,
         "The person has been checked in or has had the dose; the appointment is not moved or cancelled any more.";
+    LeftoversUnknown = "LEFTOVERS_UNKNOWN", NotFound,
+        "The clinic has no such round of leftovers.";
+    LeftoversClosed = "LEFTOVERS_CLOSED", Precondition,
+        "The round of leftovers is over.";
+    LeftoversGone = "LEFTOVERS_GONE", Precondition,
+        "The round of leftovers has no dose left.";
+    LeftoversNotJoined = "LEFTOVERS_NOT_JOINED", Precondition,
+        "The person has not asked to be called for leftovers, or has left. Join first.";
+    OfferUnknown = "OFFER_UNKNOWN", NotFound,
+        "No dose of this round is offered to this person.";
+    OfferExpired = "OFFER_EXPIRED", Precondition,
+        "The offer's time is over; it goes to the next person.";
+    OfferAnswered = "OFFER_ANSWERED", Precondition,
+        "The offer was accepted or declined already.";
     CursorExpired = "CURSOR_EXPIRED", Precondition,
         "The watch cursor is older than what is kept. Watch again from the start.";
     Overloaded = "OVERLOADED", Unavailable,

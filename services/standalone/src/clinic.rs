@@ -3,6 +3,7 @@
 //! Invariant: what a person reads in a table, a script reads in `-o json`.
 
 mod ask;
+mod leftovers;
 mod show;
 mod supply;
 mod watch;
@@ -96,6 +97,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         terminal: Terminal,
     },
+    /// Doses left at the end of a day: offer them, end a round, list, export, audit.
+    #[command(subcommand)]
+    Leftovers(leftovers::Leftovers),
     /// What there is to give, by region, district or clinic; everybody may ask.
     Supply(supply::Supply),
 }
@@ -241,6 +245,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
         Command::NoShow { terminal, code } => ask::no_show(terminal, code).await,
         Command::Inventory { terminal } => watch::inventory(terminal).await,
         Command::Watch { terminal } => watch::watch(terminal).await,
+        Command::Leftovers(command) => leftovers::run(command).await,
         Command::Supply(supply) => supply::run(supply).await,
     }
 }

@@ -7,16 +7,22 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use domain::command::BodyHash;
+use domain::leftover::Place;
 use domain::{
     BookingId, CampaignId, ClaimVersion, Claimant, ClinicId, CohortId, Epoch, InstanceId, Op,
-    PersonId, Recorded, Refusal, RequestId, Serial, ShardId, SlotId, SlotState, Timestamp,
+    PersonId, Recorded, Refusal, RequestId, RoundId, Serial, ShardId, SlotId, SlotState, Timestamp,
     VaccineId, Verdict,
 };
 
+mod leftovers;
 pub mod postgres;
 pub mod sqlite;
 mod terminal;
 
+pub use leftovers::{
+    Accepted, CANDIDATES_MAX, Called, LeftoverAnswer, LeftoverChange, LeftoverOp, LeftoverVerdict,
+    NewRound, Offer, PassedOn, Round, RoundState,
+};
 pub use terminal::{
     ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicSlot, ClinicVerdict, SheetRow,
     StockChange, StockRow, SupplyRow, VisitChange,
@@ -457,6 +463,18 @@ pub trait Ledger: Send + Sync {
     ) -> Result<Vec<SheetRow>, Fault>;
     /// What the region's clinics have, all of it at one moment, by clinic, then vaccine.
     async fn supply(&self) -> Result<Vec<SupplyRow>, Fault>;
+
+    /// Does what a person asks about leftovers, or refuses, or tells what was recorded under their request id.
+    async fn leftover(&self, op: &LeftoverOp) -> Result<LeftoverVerdict, Fault>;
+    /// Whether a person is to be called, and their offers of the campaign's rounds.
+    async fn called(&self, campaign: &CampaignId, person: PersonId) -> Result<Called, Fault>;
+    /// A clinic's rounds, newest first, at most 100; or the one named.
+    async fn rounds(&self, clinic: &ClinicId, round: Option<RoundId>) -> Result<Vec<Round>, Fault>;
+    /// The places of a round's order; none before its draw.
+    async fn places(&self, round: RoundId) -> Result<Vec<Place>, Fault>;
+    /// Draws the rounds that are due, ends what is over by the ledger's clock, and offers what is free to those whose
+    /// turn it is. May run anywhere at any time, also in several places at once.
+    async fn pass_on_leftovers(&self) -> Result<PassedOn, Fault>;
 
     /// Stores what this process saw of rooms; an older version or lower frontier never replaces a newer or higher one.
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault>;

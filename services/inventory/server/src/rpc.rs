@@ -4,6 +4,7 @@ mod answer;
 mod clinic_admin;
 mod command;
 mod execute;
+mod leftovers;
 mod side;
 mod terminal;
 mod watch;

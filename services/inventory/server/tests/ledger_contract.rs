@@ -18,6 +18,8 @@ pub mod dice;
 pub mod fencing;
 #[path = "ledger_contract/holds.rs"]
 pub mod holds;
+#[path = "ledger_contract/leftovers.rs"]
+pub mod leftovers;
 #[path = "ledger_contract/model.rs"]
 pub mod model;
 #[path = "ledger_contract/moves.rs"]
@@ -170,6 +172,18 @@ on_both_backends! {
         an_appointment_that_has_begun_is_neither_moved_nor_cancelled
         a_cancelled_appointment_is_over_at_the_desk
         a_day_sheet_is_read_in_pages_without_loss
+    }
+    leftovers {
+        a_round_is_drawn_among_those_who_asked_before_and_holds_in_the_audit
+        an_accepted_dose_is_a_booking_like_any_other
+        what_is_declined_expired_or_left_goes_to_the_next_in_order
+        an_answer_is_refused_with_its_reason_and_changes_nothing
+        joining_and_leaving_are_recorded_and_repeated
+        doses_come_from_what_nothing_is_promised_of
+        doses_of_people_who_did_not_come_are_offered_once
+        promised_doses_are_not_given_otherwise_and_come_back_at_the_end
+        doses_that_spoiled_are_not_accepted_any_more
+        of_300_who_race_for_9_doses_at_most_9_get_one
     }
     random {
         random_requests_are_answered_as_the_model_says

@@ -32,6 +32,14 @@ impl Shown {
         Self { json, tables }
     }
 
+    /// Something that was read: no request of its own.
+    pub(super) fn read() -> Self {
+        Self {
+            json: Map::new(),
+            tables: Vec::new(),
+        }
+    }
+
     pub(super) fn stock(self, stock: impl IntoIterator<Item = pb::Stock>) -> Self {
         let stock: Vec<_> = stock.into_iter().collect();
         let rows = stock.iter().map(|s| {
@@ -97,7 +105,7 @@ impl Shown {
         self
     }
 
-    fn add(mut self, name: &str, value: Value, table: String) -> Self {
+    pub(super) fn add(mut self, name: &str, value: Value, table: String) -> Self {
         // Nothing is no table of its own.
         if value.as_array().is_none_or(|rows| !rows.is_empty()) {
             self.tables.push(table);
@@ -232,7 +240,7 @@ fn local(at: domain::Timestamp) -> Option<DateTime> {
 }
 
 /// A start as a person at this machine reads it.
-fn at(time: Option<&prost_types::Timestamp>) -> String {
+pub(super) fn at(time: Option<&prost_types::Timestamp>) -> String {
     let at = time.and_then(|time| local(from_timestamp(time)));
     at.map_or_else(String::new, |at| {
         format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute())
@@ -244,7 +252,7 @@ pub(super) fn instant(time: Option<&prost_types::Timestamp>) -> Option<String> {
 }
 
 /// The number at the end of a slot's name.
-fn number(name: &str) -> String {
+pub(super) fn number(name: &str) -> String {
     name.rsplit('/')
         .next()
         .filter(|n| !n.is_empty())

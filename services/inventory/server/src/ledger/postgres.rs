@@ -9,19 +9,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use domain::command::BodyHash;
+use domain::leftover::Place;
 use domain::{
-    CampaignId, ClinicId, Epoch, PersonId, Recorded, RequestId, ShardId, SlotId, SlotState,
-    Timestamp,
+    CampaignId, ClinicId, Epoch, PersonId, Recorded, RequestId, RoundId, ShardId, SlotId,
+    SlotState, Timestamp,
 };
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
-    Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicOp, ClinicSupply, ClinicVerdict,
-    Fault, Ledger, MoveOp, OutboxCursor, OutsideChanges, RoomSeen, SeizeRequest, Seized,
-    ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow,
+    Applied, ApplyFault, BucketSeen, Called, CancelOp, ClaimView, ClinicOp, ClinicSupply,
+    ClinicVerdict, Fault, Ledger, LeftoverOp, LeftoverVerdict, MoveOp, OutboxCursor,
+    OutsideChanges, PassedOn, RoomSeen, Round, SeizeRequest, Seized, ShardCatalogue, ShardRow,
+    SheetRow, SideAnswer, SupplyRow,
 };
 
 mod batch;
+mod leftovers;
 mod migrations;
 mod reads;
 mod rooms;
@@ -281,6 +284,26 @@ impl Ledger for PostgresLedger {
 
     async fn supply(&self) -> Result<Vec<SupplyRow>, Fault> {
         terminal::supply(self).await
+    }
+
+    async fn leftover(&self, op: &LeftoverOp) -> Result<LeftoverVerdict, Fault> {
+        leftovers::change(self, op).await
+    }
+
+    async fn called(&self, campaign: &CampaignId, person: PersonId) -> Result<Called, Fault> {
+        leftovers::called(self, campaign, person).await
+    }
+
+    async fn rounds(&self, clinic: &ClinicId, round: Option<RoundId>) -> Result<Vec<Round>, Fault> {
+        leftovers::rounds(self, clinic, round).await
+    }
+
+    async fn places(&self, round: RoundId) -> Result<Vec<Place>, Fault> {
+        leftovers::places(self, round).await
+    }
+
+    async fn pass_on_leftovers(&self) -> Result<PassedOn, Fault> {
+        leftovers::pass_on(self).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

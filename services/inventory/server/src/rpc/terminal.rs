@@ -16,6 +16,7 @@ use tracing::{Instrument as _, Span};
 
 use super::Shared;
 use super::execute::{Replies, within};
+use super::leftovers::{self, Public};
 use super::side::{self, Turn};
 use crate::ledger::{ClinicOp, ClinicVerdict, Fault, Ledger};
 
@@ -35,6 +36,7 @@ enum Asked {
         limit: u32,
     },
     Supply,
+    Leftovers(Public),
 }
 
 /// The methods whose answers differ.
@@ -50,6 +52,8 @@ enum Kind {
     CheckIn,
     RecordDoseGiven,
     RecordNoShow,
+    OfferLeftovers,
+    CloseLeftovers,
 }
 
 /// Takes a clinic's command; gives any other back.
@@ -104,6 +108,17 @@ impl Asked {
             Self::Change { op, .. } => op.method(),
             Self::Sheet { .. } => "list_appointments",
             Self::Supply => "read_supply",
+            Self::Leftovers(Public::Rounds(_)) => "list_leftovers",
+            Self::Leftovers(Public::Round(_)) => "get_leftovers",
+        }
+    }
+
+    /// The region in the name of what everybody may read.
+    fn region(&self) -> Option<&RegionId> {
+        match self {
+            Self::Leftovers(Public::Rounds(name)) => Some(&name.region),
+            Self::Leftovers(Public::Round(name)) => Some(&name.clinic.region),
+            Self::Change { .. } | Self::Sheet { .. } | Self::Supply => None,
         }
     }
 }
@@ -143,6 +158,7 @@ async fn run(
             Ok(rows) => Some(answer::sheet(id, rows, limit)),
             Err(error) => side::unavailable(id, &error),
         },
+        Asked::Leftovers(public) => leftovers::read(id, &region, ledger.as_ref(), public).await,
         Asked::Supply => match supply(shared, &region, ledger.as_ref()).await {
             Ok(figures) => Some(answer::supply(id, figures)),
             Err(error) => side::unavailable(id, &error),

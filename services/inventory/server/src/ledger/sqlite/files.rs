@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::unavailable;
 use crate::ledger::Fault;
 
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     (
         "V1__ledger",
         include_str!("../../../migrations/sqlite/0001_ledger.sql"),
@@ -21,6 +21,10 @@ const MIGRATIONS: [(&str, &str); 3] = [
     (
         "V3__terminals",
         include_str!("../../../migrations/sqlite/0003_terminals.sql"),
+    ),
+    (
+        "V5__leftovers",
+        include_str!("../../../migrations/sqlite/0005_leftovers.sql"),
     ),
 ];
 
