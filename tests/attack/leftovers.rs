@@ -87,7 +87,8 @@ impl World {
     /// A clinic with nine doses that are in no slot, and a campaign whose doors are closed: leftovers ask for no turn.
     async fn evening(&self) -> anyhow::Result<()> {
         let morning = Morning::now()?;
-        self.campaign_in(CAMPAIGN, VACCINE, &morning.zone).await?;
+        self.campaign_in(CAMPAIGN, VACCINE, morning.time_zone())
+            .await?;
         self.clinic("seoul", "desk", VACCINE, &[(1, 60, 1)]).await?;
         let deliver = DeliverStockRequest {
             clinic: CLINIC.to_owned(),
@@ -214,6 +215,10 @@ fn audited(name: &str, found: &pb::GetLeftoversResponse) -> anyhow::Result<Repor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one evening, and all that must hold after it"
+)]
 async fn of_300_who_answer_at_once_nine_get_the_nine_doses_and_the_order_holds()
 -> anyhow::Result<()> {
     let world = World::start().await?;
@@ -326,7 +331,9 @@ async fn what_may_not_be_asked_of_leftovers_is_refused_with_its_reason_and_chang
     let world = World::start().await?;
     world.evening().await?;
     let morning = Morning::now()?;
-    world.campaign_in(OTHER, VACCINE, &morning.zone).await?;
+    world
+        .campaign_in(OTHER, VACCINE, morning.time_zone())
+        .await?;
     let beside = world
         .clinic("seoul", "next-door", VACCINE, &[(1, 60, 1)])
         .await?;

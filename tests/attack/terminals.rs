@@ -23,7 +23,7 @@ const NEIGHBOUR: &str = "seoul--next-door";
 
 /// A calendar by which it is now early in the morning, so that today's slots are all to come.
 pub(crate) struct Morning {
-    pub(crate) zone: String,
+    zone: String,
     today: Date,
 }
 
@@ -44,6 +44,11 @@ impl Morning {
             zone: format!("Etc/GMT{:+}", -ahead),
             today: offset.to_datetime(now).date(),
         })
+    }
+
+    /// Its name.
+    pub(crate) fn time_zone(&self) -> &str {
+        &self.zone
     }
 
     fn day(&self, from_now: i64) -> anyhow::Result<PbDate> {

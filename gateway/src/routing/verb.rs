@@ -28,7 +28,7 @@ macro_rules! verbs {
         $(verbs!(@ $name, pb::$request, pb::$response);)+
         $(verbs!(@ $clinics, terminal::$ask, terminal::$answer);)+
         $(verbs!(@ $called, leftover::$join, leftover::$joined);)+
-        $(verbs!(@ $rounds, leftover::$offer, leftover::$offered);)+
+        $(verbs!(@ $rounds, leftover::$offer, leftover::$offered, boxed);)+
 
         /// The permit inside a wrapped command; empty where a clinic asks, or ourselves.
         pub(crate) fn permit_of(action: &command::Action) -> &str {
@@ -41,7 +41,9 @@ macro_rules! verbs {
             }
         }
     };
-    (@ $name:ident, $request:ty, $response:ty) => {
+    (* $response:ident, boxed) => { *$response };
+    (* $response:ident) => { $response };
+    (@ $name:ident, $request:ty, $response:ty $(, $boxed:ident)?) => {
         impl Verb for $request {
             type Response = $response;
             const METHOD: Method = Method::$name;
@@ -51,7 +53,7 @@ macro_rules! verbs {
             }
 
             fn from_outcome(outcome: answer::Outcome) -> Option<$response> {
-                if let answer::Outcome::$name(response) = outcome { Some(response) } else { None }
+                if let answer::Outcome::$name(response) = outcome { Some(verbs!(* response $(, $boxed)?)) } else { None }
             }
         }
     };

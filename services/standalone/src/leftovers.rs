@@ -134,23 +134,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
                 .into_inner();
             print(&json!({ "request_id": request_id, "repeated_answer": told.repeated_answer }))
         }
-        Command::Offers { asking } => {
-            let permit = asking.permit.clone();
-            let request = pb::ListLeftoverOffersRequest { permit };
-            let told = asking.client()?.list_leftover_offers(request).await?;
-            let told = told.into_inner();
-            let offers = told.offers.iter().map(|offer| {
-                let state = pb::PlaceState::try_from(offer.state).unwrap_or_default();
-                json!({
-                    "leftovers": offer.leftovers, "vaccine": offer.vaccine, "state": state.as_str_name(),
-                    "deadline": time(offer.deadline), "come_by": time(offer.come_by),
-                })
-            });
-            print(&json!({
-                "joined": told.wish.is_some(), "offers": offers.collect::<Vec<_>>(),
-                "poll_after_seconds": told.poll_after_seconds,
-            }))
-        }
+        Command::Offers { asking } => offers(&asking).await,
         Command::Answer {
             asking,
             round,
@@ -172,4 +156,22 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             }))
         }
     }
+}
+
+async fn offers(asking: &Asking) -> anyhow::Result<()> {
+    let permit = asking.permit.clone();
+    let request = pb::ListLeftoverOffersRequest { permit };
+    let told = asking.client()?.list_leftover_offers(request).await?;
+    let told = told.into_inner();
+    let offers = told.offers.iter().map(|offer| {
+        let state = pb::PlaceState::try_from(offer.state).unwrap_or_default();
+        json!({
+            "leftovers": offer.leftovers, "vaccine": offer.vaccine, "state": state.as_str_name(),
+            "deadline": time(offer.deadline), "come_by": time(offer.come_by),
+        })
+    });
+    print(&json!({
+        "joined": told.wish.is_some(), "offers": offers.collect::<Vec<_>>(),
+        "poll_after_seconds": told.poll_after_seconds,
+    }))
 }

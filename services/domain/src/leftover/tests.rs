@@ -1,3 +1,5 @@
+//! Orders, wishes, and every cheat that an audit must find.
+
 use super::*;
 
 fn key(round: u64) -> RoundKey {

@@ -18,6 +18,8 @@ pub mod dice;
 pub mod fencing;
 #[path = "ledger_contract/holds.rs"]
 pub mod holds;
+#[path = "ledger_contract/leftover_doses.rs"]
+pub mod leftover_doses;
 #[path = "ledger_contract/leftovers.rs"]
 pub mod leftovers;
 #[path = "ledger_contract/model.rs"]
@@ -178,7 +180,10 @@ on_both_backends! {
         an_accepted_dose_is_a_booking_like_any_other
         what_is_declined_expired_or_left_goes_to_the_next_in_order
         an_answer_is_refused_with_its_reason_and_changes_nothing
+        an_answer_after_the_deadline_is_too_late_by_the_ledgers_clock
         joining_and_leaving_are_recorded_and_repeated
+    }
+    leftover_doses {
         doses_come_from_what_nothing_is_promised_of
         doses_of_people_who_did_not_come_are_offered_once
         promised_doses_are_not_given_otherwise_and_come_back_at_the_end

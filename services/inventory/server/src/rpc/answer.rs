@@ -39,6 +39,7 @@ pub(super) fn refused(id: u64, refused: Refused, owner: Option<Owner>) -> Answer
 }
 
 /// An owner's or the ledger's answer as it travels to the gateway.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
 pub(super) fn answer(answered: Answered<Call>) -> Answer {
     let Answered {
         call,

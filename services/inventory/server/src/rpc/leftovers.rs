@@ -25,12 +25,30 @@ pub(super) use parse::{asked, offered};
 /// What a person asks, well-formed.
 pub(super) enum Asked {
     Change {
-        kind: CallKind,
+        kind: Kind,
         request: RequestId,
         body_hash: BodyHash,
         change: LeftoverChange,
     },
     List,
+}
+
+/// The changes, whose answers differ.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Join,
+    Leave,
+    Answer,
+}
+
+impl Kind {
+    const fn call(self) -> CallKind {
+        match self {
+            Self::Join => CallKind::JoinLeftovers,
+            Self::Leave => CallKind::LeaveLeftovers,
+            Self::Answer => CallKind::AnswerLeftoverOffer,
+        }
+    }
 }
 
 /// What everybody may read.
@@ -44,7 +62,7 @@ pub(super) enum Public {
 impl Asked {
     pub(super) const fn kind(&self) -> CallKind {
         match self {
-            Self::Change { kind, .. } => *kind,
+            Self::Change { kind, .. } => kind.call(),
             Self::List => CallKind::ListLeftoverOffers,
         }
     }
@@ -95,7 +113,7 @@ pub(super) fn run(
 
 async fn change_it(
     shared: &Shared,
-    (id, kind): (u64, CallKind),
+    (id, kind): (u64, Kind),
     region: &RegionId,
     ledger: &dyn Ledger,
     op: LeftoverOp,

@@ -15,7 +15,7 @@ use super::values::{
 use crate::ledger::terminal::Candidate;
 use crate::ledger::{
     AppointmentState, BoxError, ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicVerdict,
-    Fault, SheetRow, StockChange, StockRow, SupplyRow, VisitChange,
+    Fault, NewRound, SheetRow, StockChange, StockRow, SupplyRow, VisitChange,
 };
 
 const STOCK: &str = "SELECT * FROM clinic_stock_v1($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -74,21 +74,7 @@ pub(super) async fn change(ledger: &PostgresLedger, op: &ClinicOp) -> Result<Cli
             let slots: Vec<i64> = slots.iter().map(|slot| signed(slot.0)).collect();
             written(ledger, op, CLOSE, &[&slots]).await
         }
-        ClinicChange::OfferLeftovers(round) => {
-            let rest: [&(dyn ToSql + Sync); 10] = [
-                &round.campaign.as_str(),
-                &round.vaccine.as_str(),
-                &signed_32(round.doses),
-                &round.seed.0.as_slice(),
-                &millis(round.notice),
-                &millis(round.answer_within),
-                &system_time(round.closes_at),
-                &round.day,
-                &signed_32(round.minutes.0),
-                &signed_32(round.minutes.1),
-            ];
-            written(ledger, op, OFFER_LEFTOVERS, &rest).await
-        }
+        ClinicChange::OfferLeftovers(round) => offer_leftovers(ledger, op, round).await,
         ClinicChange::CloseLeftovers { round } => {
             written(ledger, op, CLOSE_LEFTOVERS, &[&signed(round.0)]).await
         }
@@ -112,6 +98,26 @@ pub(super) async fn change(ledger: &PostgresLedger, op: &ClinicOp) -> Result<Cli
             })
         }
     }
+}
+
+async fn offer_leftovers(
+    ledger: &PostgresLedger,
+    op: &ClinicOp,
+    round: &NewRound,
+) -> Result<ClinicVerdict, Fault> {
+    let rest: [&(dyn ToSql + Sync); 10] = [
+        &round.campaign.as_str(),
+        &round.vaccine.as_str(),
+        &signed_32(round.doses),
+        &round.seed.0.as_slice(),
+        &millis(round.notice),
+        &millis(round.answer_within),
+        &system_time(round.closes_at),
+        &round.day,
+        &signed_32(round.minutes.0),
+        &signed_32(round.minutes.1),
+    ];
+    written(ledger, op, OFFER_LEFTOVERS, &rest).await
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -11,8 +11,8 @@ use proto::leftover as pb;
 use proto::status::Refused;
 
 use crate::ledger::{Called, LeftoverVerdict, Round, RoundState};
-use crate::owner::CallKind;
 use crate::rpc::answer;
+use crate::rpc::leftovers::Kind;
 
 /// Four thousand polls a second from 120,000 people who wait: what a ledger's reads carry beside bookings.
 const POLL_AFTER_SECONDS: u32 = 30;
@@ -26,7 +26,7 @@ fn said(call_id: u64, outcome: Outcome) -> Answer {
 
 pub(super) fn change(
     id: u64,
-    kind: CallKind,
+    kind: Kind,
     region: &RegionId,
     verdict: LeftoverVerdict,
     slot: Option<&SlotState>,
@@ -41,13 +41,9 @@ pub(super) fn change(
         }
     };
     let outcome = match kind {
-        CallKind::JoinLeftovers => {
-            Outcome::JoinLeftovers(pb::JoinLeftoversResponse { repeated_answer })
-        }
-        CallKind::LeaveLeftovers => {
-            Outcome::LeaveLeftovers(pb::LeaveLeftoversResponse { repeated_answer })
-        }
-        _ => Outcome::AnswerLeftoverOffer(pb::AnswerLeftoverOfferResponse {
+        Kind::Join => Outcome::JoinLeftovers(pb::JoinLeftoversResponse { repeated_answer }),
+        Kind::Leave => Outcome::LeaveLeftovers(pb::LeaveLeftoversResponse { repeated_answer }),
+        Kind::Answer => Outcome::AnswerLeftoverOffer(pb::AnswerLeftoverOfferResponse {
             booking: done.accepted.map(|accepted| Booking {
                 name: BookingName {
                     region: region.clone(),
@@ -89,19 +85,19 @@ pub(super) fn rounds(id: u64, region: &RegionId, rounds: Vec<Round>) -> Answer {
     let rounds = rounds.into_iter().map(|round| round_of(region, round));
     said(
         id,
-        Outcome::ListLeftovers(pb::ListLeftoversResponse {
+        Outcome::ListLeftovers(Box::new(pb::ListLeftoversResponse {
             rounds: rounds.collect(),
-        }),
+        })),
     )
 }
 
 pub(super) fn round(id: u64, region: &RegionId, round: Round, places: Vec<Place>) -> Answer {
     said(
         id,
-        Outcome::GetLeftovers(pb::GetLeftoversResponse {
+        Outcome::GetLeftovers(Box::new(pb::GetLeftoversResponse {
             round: Some(round_of(region, round)),
             places: places.into_iter().map(place_of).collect(),
-        }),
+        })),
     )
 }
 

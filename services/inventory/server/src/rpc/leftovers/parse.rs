@@ -14,10 +14,9 @@ use proto::inventory::command::Action;
 use proto::leftover as pb;
 use sha2::{Digest as _, Sha256};
 
-use super::Asked;
+use super::{Asked, Kind};
 use crate::admission::{CampaignView, day_at};
 use crate::ledger::{LeftoverChange, NewRound};
-use crate::owner::CallKind;
 
 /// A day's leftovers of a clinic are a vial or ten.
 const DOSES_MAX: u32 = 1_000;
@@ -34,6 +33,7 @@ const VACCINES_MAX: usize = 20;
 const METRES_MAX: u32 = 1_000_000;
 
 /// A person's command and its permit; `None` = a field is wrong and noted, or it is no command of these.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
 pub(in crate::rpc) fn asked(
     fields: &mut Fields,
     action: Action,
@@ -44,11 +44,11 @@ pub(in crate::rpc) fn asked(
         Action::JoinLeftovers(r) => {
             let body = r.wish.as_ref().map(Message::encode_to_vec);
             let change = wish(fields, r.wish).map(LeftoverChange::Join);
-            let kind = CallKind::JoinLeftovers;
+            let kind = Kind::Join;
             (r.permit, kind, r.request_id, change, body)
         }
         Action::LeaveLeftovers(r) => {
-            let kind = CallKind::LeaveLeftovers;
+            let kind = Kind::Leave;
             (
                 r.permit,
                 kind,
@@ -71,14 +71,36 @@ pub(in crate::rpc) fn asked(
                 accept: r.accept,
                 booking: BookingId(uuid::Uuid::new_v4()),
             });
-            let kind = CallKind::AnswerLeftoverOffer;
+            let kind = Kind::Answer;
             (r.permit, kind, r.request_id, change, Some(body))
         }
-        _ => return None,
+        Action::HoldSlots(_)
+        | Action::ConfirmHold(_)
+        | Action::ReleaseHold(_)
+        | Action::Book(_)
+        | Action::MoveBooking(_)
+        | Action::CancelBooking(_)
+        | Action::GetBooking(_)
+        | Action::DeliverStock(_)
+        | Action::RecordWastage(_)
+        | Action::SetWalkIns(_)
+        | Action::RecordWalkIn(_)
+        | Action::OpenSlots(_)
+        | Action::ResizeSlot(_)
+        | Action::CloseSlots(_)
+        | Action::ListAppointments(_)
+        | Action::CheckIn(_)
+        | Action::RecordDoseGiven(_)
+        | Action::RecordNoShow(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_)
+        | Action::ReadSupply(_) => return None,
     };
     let request = fields.parse::<RequestId>("request_id", &id);
     let digest = Sha256::new()
-        .chain_update(kind.op())
+        .chain_update(kind.call().op())
         .chain_update(body.unwrap_or_default())
         .finalize();
     let mut half = [0u8; 16];

@@ -93,16 +93,16 @@ fn outcome(kind: Kind, clinic: &ClinicName, done: ClinicAnswer, repeated_answer:
             stock: only(&mut stock),
             repeated_answer,
         }),
-        Kind::OfferLeftovers => Outcome::OfferLeftovers(OfferLeftoversResponse {
+        Kind::OfferLeftovers => Outcome::OfferLeftovers(Box::new(OfferLeftoversResponse {
             round,
             stock: only(&mut stock),
             repeated_answer,
-        }),
-        Kind::CloseLeftovers => Outcome::CloseLeftovers(CloseLeftoversResponse {
+        })),
+        Kind::CloseLeftovers => Outcome::CloseLeftovers(Box::new(CloseLeftoversResponse {
             round,
             stock: only(&mut stock),
             repeated_answer,
-        }),
+        })),
         Kind::RecordNoShow => Outcome::RecordNoShow(pb::RecordNoShowResponse {
             appointment,
             repeated_answer,
