@@ -20,10 +20,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("doseline.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
+    let mut builder = tonic_prost_build::configure()
         .bytes(".")
-        .include_file("packages.rs")
-        .compile_fds(descriptors.clone())?;
+        .include_file("packages.rs");
+    // A round is three times as large as a booking's answer, and answers of bookings are moved about all day.
+    for round in ["offer", "close", "list", "get"] {
+        builder = builder.boxed(format!(
+            ".doseline.inventory.v1.Answer.outcome.{round}_leftovers"
+        ));
+    }
+    builder.compile_fds(descriptors.clone())?;
     fs::write(out.join("methods.rs"), methods(&descriptors)?)?;
     let lists = [
         "ListClinicsResponse",

@@ -15,6 +15,7 @@ mod get_supply;
 mod hold_slots;
 mod incident;
 mod issue_permit;
+mod leftovers;
 mod list_clinics;
 mod list_room_versions;
 mod list_slots;

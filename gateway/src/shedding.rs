@@ -107,7 +107,15 @@ impl Class {
             | Method::PreviewPlan
             | Method::ApplyPlan
             | Method::GetIncident
-            | Method::ListIncidentLines => Self::Commands,
+            | Method::ListIncidentLines
+            | Method::JoinLeftovers
+            | Method::LeaveLeftovers
+            | Method::ListLeftoverOffers
+            | Method::AnswerLeftoverOffer
+            | Method::OfferLeftovers
+            | Method::CloseLeftovers
+            | Method::ListLeftovers
+            | Method::GetLeftovers => Self::Commands,
             Method::IssuePermit | Method::ChangeRegion => Self::Permits,
             Method::GetRoom
             | Method::GetPlace

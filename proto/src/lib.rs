@@ -26,6 +26,7 @@ pub use generated::doseline::common::v1 as common;
 pub use generated::doseline::doorkeeper::v1 as doorkeeper;
 pub use generated::doseline::identity::v1 as identity;
 pub use generated::doseline::inventory::v1 as inventory;
+pub use generated::doseline::leftover::v1 as leftover;
 pub use generated::doseline::regions::v1 as regions;
 pub use generated::doseline::room::v1 as room;
 

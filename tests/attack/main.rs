@@ -10,6 +10,7 @@ mod clinics;
 mod doses;
 mod halfway;
 mod inside;
+mod leftovers;
 mod liar;
 mod malformed;
 mod movers;

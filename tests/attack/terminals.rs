@@ -22,7 +22,7 @@ const SYSTEM: &str = "seoul--desk";
 const NEIGHBOUR: &str = "seoul--next-door";
 
 /// A calendar by which it is now early in the morning, so that today's slots are all to come.
-struct Morning {
+pub(crate) struct Morning {
     zone: String,
     today: Date,
 }
@@ -31,7 +31,7 @@ impl Morning {
     /// Two o'clock it is there now, and some minutes.
     const HOUR: i32 = 2;
 
-    fn now() -> anyhow::Result<Self> {
+    pub(crate) fn now() -> anyhow::Result<Self> {
         let now = jiff::Timestamp::from_microsecond(crate::signing::now().as_micros())?;
         let hour = i32::from(tz::Offset::UTC.to_datetime(now).hour());
         let mut ahead = Self::HOUR - hour;
@@ -46,6 +46,11 @@ impl Morning {
         })
     }
 
+    /// Its name.
+    pub(crate) fn time_zone(&self) -> &str {
+        &self.zone
+    }
+
     fn day(&self, from_now: i64) -> anyhow::Result<PbDate> {
         let day = self.today.checked_add(Span::new().try_days(from_now)?)?;
         Ok(PbDate {
@@ -56,7 +61,7 @@ impl Morning {
     }
 }
 
-fn by<T>(system: &str, role: &'static str, message: T) -> Request<T> {
+pub(crate) fn by<T>(system: &str, role: &'static str, message: T) -> Request<T> {
     let mut request = said_by(system, message);
     let role = tonic::metadata::MetadataValue::from_static(role);
     request.metadata_mut().insert("x-doseline-role", role);

@@ -298,6 +298,18 @@ class Readme(unittest.TestCase):
             self.server.doseline(*foreign)
 
 
+    def test_an_evenings_leftovers_work_as_printed(self):
+        self.shell(self.before)
+        self.server.await_slots("seoul", 2)
+        await_time_left_today()
+        shown = readme_block("In the evening:", "console").replace("\\\n", "").splitlines()
+        printed = self.shell([line.removeprefix("$ ") for line in shown if line.startswith("$ ")])
+        self.assertIn('"state": "STATE_BOOKED"', printed)
+        self.assertRegex(printed, r"1  mrna-1273 +9 +1  drawn +1 ")
+        self.assertRegex(printed, r"1  mrna-1273 +9 +1  closed +1 ")
+        self.assertIn(shown[-1], printed)
+
+
 def await_time_left_today():
     """A slot of today must be to come: in the last minutes of the day, waits for the next one."""
     deadline = time.monotonic() + 600

@@ -30,16 +30,23 @@ const fn allowed(method: Method) -> &'static [Role] {
         | Method::Book
         | Method::MoveBooking
         | Method::CancelBooking
-        | Method::GetBooking => FOR_PEOPLE,
+        | Method::GetBooking
+        | Method::JoinLeftovers
+        | Method::LeaveLeftovers
+        | Method::ListLeftoverOffers
+        | Method::AnswerLeftoverOffer => FOR_PEOPLE,
         Method::IssuePermit | Method::ChangeRegion | Method::GetPlace => FOR_PEOPLE,
         Method::GetRoom | Method::WatchRoom => EVERYBODY,
         Method::GetDraw
         | Method::ListTickets
         | Method::GetInclusionProof
         | Method::ListRoomVersions => EVERYBODY,
-        Method::ListClinics | Method::ListSlots | Method::WatchAvailability | Method::GetSupply => {
-            EVERYBODY
-        }
+        Method::ListClinics
+        | Method::ListSlots
+        | Method::WatchAvailability
+        | Method::GetSupply
+        | Method::ListLeftovers
+        | Method::GetLeftovers => EVERYBODY,
         Method::QueryInventory | Method::WatchInventory => STAFF,
         Method::DeliverStock
         | Method::RecordWastage
@@ -51,7 +58,9 @@ const fn allowed(method: Method) -> &'static [Role] {
         | Method::ListAppointments
         | Method::CheckIn
         | Method::RecordDoseGiven
-        | Method::RecordNoShow => TERMINALS,
+        | Method::RecordNoShow
+        | Method::OfferLeftovers
+        | Method::CloseLeftovers => TERMINALS,
         Method::OpenIncident
         | Method::PreviewPlan
         | Method::ApplyPlan
@@ -74,13 +83,25 @@ mod tests {
                 .map(Role::as_str)
                 .collect();
             let expected: &[&str] = match method.op() {
-                "hold_slots" | "confirm_hold" | "release_hold" | "book" | "move_booking"
-                | "cancel_booking" | "get_booking" | "issue_permit" | "change_region"
-                | "get_place" => &["mobile", "clinic"],
+                "hold_slots"
+                | "confirm_hold"
+                | "release_hold"
+                | "book"
+                | "move_booking"
+                | "cancel_booking"
+                | "get_booking"
+                | "issue_permit"
+                | "change_region"
+                | "get_place"
+                | "join_leftovers"
+                | "leave_leftovers"
+                | "list_leftover_offers"
+                | "answer_leftover_offer" => &["mobile", "clinic"],
                 "query_inventory" | "watch_inventory" => &["clinic", "operator", "auditor"],
                 "deliver_stock" | "record_wastage" | "set_walk_ins" | "record_walk_in"
                 | "open_slots" | "resize_slot" | "close_slots" | "list_appointments"
-                | "check_in" | "record_dose_given" | "record_no_show" => &["clinic"],
+                | "check_in" | "record_dose_given" | "record_no_show" | "offer_leftovers"
+                | "close_leftovers" => &["clinic"],
                 "open_incident"
                 | "preview_plan"
                 | "apply_plan"
@@ -95,7 +116,9 @@ mod tests {
                 | "list_clinics"
                 | "list_slots"
                 | "watch_availability"
-                | "get_supply" => &["mobile", "clinic", "operator", "auditor"],
+                | "get_supply"
+                | "list_leftovers"
+                | "get_leftovers" => &["mobile", "clinic", "operator", "auditor"],
                 other => panic!("{other} is new: say here who may call it"),
             };
             assert_eq!(who, expected, "{}", method.op());

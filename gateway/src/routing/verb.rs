@@ -4,6 +4,7 @@ use proto::Method;
 use proto::booking as pb;
 use proto::clinic as terminal;
 use proto::inventory::{answer, command};
+use proto::leftover;
 
 /// A command of the public API that an inventory answers.
 pub(crate) trait Verb: Send + 'static {
@@ -21,20 +22,28 @@ macro_rules! verbs {
     (
         people { $($name:ident, $request:ident, $response:ident;)+ }
         terminals { $($clinics:ident, $ask:ident, $answer:ident;)+ }
+        called { $($called:ident, $join:ident, $joined:ident;)+ }
+        rounds { $($rounds:ident, $offer:ident, $offered:ident;)+ }
     ) => {
         $(verbs!(@ $name, pb::$request, pb::$response);)+
         $(verbs!(@ $clinics, terminal::$ask, terminal::$answer);)+
+        $(verbs!(@ $called, leftover::$join, leftover::$joined);)+
+        $(verbs!(@ $rounds, leftover::$offer, leftover::$offered, boxed);)+
 
         /// The permit inside a wrapped command; empty where a clinic asks, or ourselves.
         pub(crate) fn permit_of(action: &command::Action) -> &str {
             match action {
                 $(command::Action::$name(request) => &request.permit,)+
+                $(command::Action::$called(request) => &request.permit,)+
                 $(command::Action::$clinics(_) => "",)+
+                $(command::Action::$rounds(_) => "",)+
                 command::Action::ReadSupply(_) | command::Action::Depart(_) => "",
             }
         }
     };
-    (@ $name:ident, $request:ty, $response:ty) => {
+    (* $response:ident, boxed) => { *$response };
+    (* $response:ident) => { $response };
+    (@ $name:ident, $request:ty, $response:ty $(, $boxed:ident)?) => {
         impl Verb for $request {
             type Response = $response;
             const METHOD: Method = Method::$name;
@@ -44,7 +53,7 @@ macro_rules! verbs {
             }
 
             fn from_outcome(outcome: answer::Outcome) -> Option<$response> {
-                if let answer::Outcome::$name(response) = outcome { Some(response) } else { None }
+                if let answer::Outcome::$name(response) = outcome { Some(verbs!(* response $(, $boxed)?)) } else { None }
             }
         }
     };
@@ -77,5 +86,17 @@ verbs! {
         ApplyPlan, ApplyPlanRequest, ApplyPlanResponse;
         GetIncident, GetIncidentRequest, GetIncidentResponse;
         ListIncidentLines, ListIncidentLinesRequest, ListIncidentLinesResponse;
+    }
+    called {
+        JoinLeftovers, JoinLeftoversRequest, JoinLeftoversResponse;
+        LeaveLeftovers, LeaveLeftoversRequest, LeaveLeftoversResponse;
+        ListLeftoverOffers, ListLeftoverOffersRequest, ListLeftoverOffersResponse;
+        AnswerLeftoverOffer, AnswerLeftoverOfferRequest, AnswerLeftoverOfferResponse;
+    }
+    rounds {
+        OfferLeftovers, OfferLeftoversRequest, OfferLeftoversResponse;
+        CloseLeftovers, CloseLeftoversRequest, CloseLeftoversResponse;
+        ListLeftovers, ListLeftoversRequest, ListLeftoversResponse;
+        GetLeftovers, GetLeftoversRequest, GetLeftoversResponse;
     }
 }

@@ -21,8 +21,17 @@ pub(super) fn parse(request: &GetBookingRequest) -> Result<Target, Refused> {
     fields.finish(Some(()))?;
     let region = match name {
         Some(name) => name.region,
-        None => unverified_region(&request.permit).ok_or(Refusal::PermitInvalid)?,
+        None => return of_permit(&request.permit),
     };
+    Ok(Target {
+        region,
+        clinic: None,
+    })
+}
+
+/// Any member of the region that the permit speaks of.
+pub(super) fn of_permit(permit: &str) -> Result<Target, Refused> {
+    let region = unverified_region(permit).ok_or(Refusal::PermitInvalid)?;
     Ok(Target {
         region,
         clinic: None,

@@ -7,6 +7,7 @@ use proto::booking::booking_service_server::BookingServiceServer;
 use proto::clinic::clinic_service_server::ClinicServiceServer;
 use proto::clinic::incident_service_server::IncidentServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::leftover::leftover_service_server::LeftoverServiceServer;
 use proto::room_encoded::room_service_server::RoomServiceServer;
 use runtime::{Drain, Readiness};
 use tonic::service::Routes;
@@ -38,6 +39,7 @@ where
         "doseline.clinic.v1.ClinicService",
         "doseline.clinic.v1.IncidentService",
         "doseline.identity.v1.IdentityService",
+        "doseline.leftover.v1.LeftoverService",
         "doseline.room.v1.RoomService",
         H::NAME,
     ];
@@ -55,12 +57,14 @@ where
     let rooms = RoomServiceServer::new(services.clone()).max_decoding_message_size(small);
     let clinics = ClinicServiceServer::new(services.clone()).max_decoding_message_size(small);
     let incidents = IncidentServiceServer::new(services.clone()).max_decoding_message_size(small);
+    let leftovers = LeftoverServiceServer::new(services.clone()).max_decoding_message_size(small);
     let lists = AvailabilityServiceServer::new(services).max_decoding_message_size(small);
     Ok(Routes::new(booking)
         .add_service(identity)
         .add_service(rooms)
         .add_service(clinics)
         .add_service(incidents)
+        .add_service(leftovers)
         .add_service(lists)
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Fault::Reflection)?)
@@ -80,6 +84,9 @@ pub(super) async fn set_health(health: &tonic_health::server::HealthReporter, se
         health
             .set_serving::<IncidentServiceServer<Services>>()
             .await;
+        health
+            .set_serving::<LeftoverServiceServer<Services>>()
+            .await;
         health.set_serving::<Lists>().await;
     } else {
         health
@@ -96,6 +103,9 @@ pub(super) async fn set_health(health: &tonic_health::server::HealthReporter, se
             .await;
         health
             .set_not_serving::<IncidentServiceServer<Services>>()
+            .await;
+        health
+            .set_not_serving::<LeftoverServiceServer<Services>>()
             .await;
         health.set_not_serving::<Lists>().await;
     }

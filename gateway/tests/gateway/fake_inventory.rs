@@ -304,7 +304,15 @@ pub(crate) fn agreed(command: &Command) -> answer::Outcome {
         | Action::ApplyPlan(_)
         | Action::GetIncident(_)
         | Action::ListIncidentLines(_)
-        | Action::Depart(_) => unasked(),
+        | Action::Depart(_)
+        | Action::JoinLeftovers(_)
+        | Action::LeaveLeftovers(_)
+        | Action::ListLeftoverOffers(_)
+        | Action::AnswerLeftoverOffer(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_) => unasked(),
     }
 }
 
@@ -408,7 +416,15 @@ pub(crate) fn request_id(command: &Command) -> &str {
         | Action::ApplyPlan(_)
         | Action::GetIncident(_)
         | Action::ListIncidentLines(_)
-        | Action::ReadSupply(_)
-        | Action::Depart(_) => "",
+        | Action::Depart(_)
+        | Action::JoinLeftovers(_)
+        | Action::LeaveLeftovers(_)
+        | Action::ListLeftoverOffers(_)
+        | Action::AnswerLeftoverOffer(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_)
+        | Action::ReadSupply(_) => "",
     }
 }

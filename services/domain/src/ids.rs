@@ -167,6 +167,10 @@ number_id!(
     SlotId, u64
 );
 number_id!(
+    /// Doses that a clinic offers together at the end of a day; unique inside its region; above 0.
+    RoundId, u64
+);
+number_id!(
     /// The number that fences an owner's writes, allocated by the ledger; rises by at least 1 a seize.
     Epoch, u64
 );

@@ -7,6 +7,7 @@ pub mod campaign;
 pub mod command;
 pub mod headcount;
 pub mod ids;
+pub mod leftover;
 pub mod name;
 pub mod paseto;
 pub mod permit;
@@ -20,7 +21,7 @@ pub mod time;
 pub use command::{Action, Claimant, Op, Recorded, SlotPair, SlotState, Verdict};
 pub use ids::{
     BookingId, CallingSystem, CampaignId, ClaimVersion, ClinicId, CohortId, Epoch, IncidentId,
-    InstanceId, PersonId, RegionId, RequestId, Serial, ShardId, SlotId, VaccineId,
+    InstanceId, PersonId, RegionId, RequestId, RoundId, Serial, ShardId, SlotId, VaccineId,
 };
 pub use refusal::Refusal;
 pub use time::Timestamp;

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{BookingId, CallingSystem, ClinicId, IncidentId, Malformed, RegionId, SlotId};
+use crate::ids::{
+    BookingId, CallingSystem, ClinicId, IncidentId, Malformed, RegionId, RoundId, SlotId,
+};
 
 /// `regions/{region}/clinics/{clinic}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +25,15 @@ pub struct SlotName {
     pub clinic: ClinicName,
     /// The slot.
     pub slot: SlotId,
+}
+
+/// `regions/{region}/clinics/{clinic}/leftovers/{round}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeftoversName {
+    /// The clinic whose doses they are.
+    pub clinic: ClinicName,
+    /// The round in which they are offered.
+    pub round: RoundId,
 }
 
 /// `regions/{region}/clinics/{clinic}/holds/{hold}`: a hold stays with the clinic it was made at.
@@ -54,6 +65,7 @@ pub struct IncidentName {
 
 const CLINIC: &str = "regions/{region}/clinics/{clinic}";
 const SLOT: &str = "regions/{region}/clinics/{clinic}/slots/{slot}";
+const LEFTOVERS: &str = "regions/{region}/clinics/{clinic}/leftovers/{round}";
 const HOLD: &str = "regions/{region}/clinics/{clinic}/holds/{hold}";
 const INCIDENT: &str = "regions/{region}/clinics/{clinic}/incidents/{incident}";
 const BOOKING: &str = "regions/{region}/bookings/{booking}";
@@ -117,12 +129,7 @@ impl FromStr for SlotName {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let [region, clinic, slot] = parts(text, ["regions", "clinics", "slots"], SLOT)?;
-        // One id has one spelling: no sign, no leading zero.
-        let number = slot
-            .parse::<u64>()
-            .ok()
-            .filter(|n| *n > 0 && i64::try_from(*n).is_ok() && n.to_string() == slot)
-            .ok_or(Malformed::Number { what: "slot" })?;
+        let number = number(&slot, "slot")?;
         let clinic = ClinicName {
             region: region.parse()?,
             clinic: clinic.parse()?,
@@ -131,6 +138,28 @@ impl FromStr for SlotName {
             clinic,
             slot: SlotId(number),
         })
+    }
+}
+
+/// One id has one spelling: no sign, no leading zero.
+fn number(text: &str, what: &'static str) -> Result<u64, Malformed> {
+    text.parse::<u64>()
+        .ok()
+        .filter(|n| *n > 0 && i64::try_from(*n).is_ok() && n.to_string() == text)
+        .ok_or(Malformed::Number { what })
+}
+
+impl FromStr for LeftoversName {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let [region, clinic, round] = parts(text, ["regions", "clinics", "leftovers"], LEFTOVERS)?;
+        let round = RoundId(number(&round, "round")?);
+        let clinic = ClinicName {
+            region: region.parse()?,
+            clinic: clinic.parse()?,
+        };
+        Ok(Self { clinic, round })
     }
 }
 
@@ -188,6 +217,12 @@ impl fmt::Display for ClinicName {
 impl fmt::Display for SlotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/slots/{}", self.clinic, self.slot)
+    }
+}
+
+impl fmt::Display for LeftoversName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/leftovers/{}", self.clinic, self.round)
     }
 }
 

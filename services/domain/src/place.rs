@@ -73,6 +73,12 @@ pub fn ordinal(before: u64, size: u64, r: u64) -> u64 {
     before.saturating_add(u64::try_from(within).unwrap_or(u64::MAX))
 }
 
+/// `HMAC-SHA256(key, message)`.
+#[must_use]
+pub fn keyed_hash(key: &[u8], message: &[u8]) -> [u8; 32] {
+    hmac_sha256(key, &[message])
+}
+
 fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = keyed(key);
     for part in parts {

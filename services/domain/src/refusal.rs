@@ -183,6 +183,20 @@ refusals! {
         "No clinic in reach has a place left for this vaccine and dose. Open places or call the person.";
     NoDayInInterval = "NO_DAY_IN_INTERVAL", Precondition,
         "Places are left, but on no day that keeps the distance to the other dose. Open places or call the person.";
+    LeftoversUnknown = "LEFTOVERS_UNKNOWN", NotFound,
+        "The clinic has no such round of leftovers.";
+    LeftoversClosed = "LEFTOVERS_CLOSED", Precondition,
+        "The round of leftovers is over.";
+    LeftoversGone = "LEFTOVERS_GONE", Precondition,
+        "The round of leftovers has no dose left.";
+    LeftoversNotJoined = "LEFTOVERS_NOT_JOINED", Precondition,
+        "The person has not asked to be called for leftovers, or has left. Join first.";
+    OfferUnknown = "OFFER_UNKNOWN", NotFound,
+        "No dose of this round is offered to this person.";
+    OfferExpired = "OFFER_EXPIRED", Precondition,
+        "The offer's time is over; it goes to the next person.";
+    OfferAnswered = "OFFER_ANSWERED", Precondition,
+        "The offer was accepted or declined already.";
     CursorExpired = "CURSOR_EXPIRED", Precondition,
         "The watch cursor is older than what is kept. Watch again from the start.";
     Overloaded = "OVERLOADED", Unavailable,

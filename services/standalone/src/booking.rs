@@ -336,7 +336,7 @@ fn tell(
     }))
 }
 
-fn show(booking: Booking) -> Value {
+pub(crate) fn show(booking: Booking) -> Value {
     let appointments: Vec<Value> = booking
         .appointments
         .into_iter()
@@ -350,6 +350,6 @@ fn show(booking: Booking) -> Value {
     json!({ "name": booking.name, "code": booking.code, "appointments": appointments })
 }
 
-fn time(at: Option<prost_types::Timestamp>) -> Option<String> {
+pub(crate) fn time(at: Option<prost_types::Timestamp>) -> Option<String> {
     at.map(|at| proto::convert::from_timestamp(&at).to_string())
 }

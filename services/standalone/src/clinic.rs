@@ -4,6 +4,7 @@
 
 mod ask;
 mod incident;
+mod leftovers;
 mod show;
 mod supply;
 mod watch;
@@ -100,6 +101,9 @@ pub(crate) enum Command {
     /// A fridge fails, the clinic closes, doses do not come: close slots and move the people, by a plan.
     #[command(subcommand)]
     Incident(incident::Incident),
+    /// Doses left at the end of a day: offer them, end a round, list, export, audit.
+    #[command(subcommand)]
+    Leftovers(leftovers::Leftovers),
     /// What there is to give, by region, district or clinic; everybody may ask.
     Supply(supply::Supply),
 }
@@ -246,6 +250,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Inventory { terminal } => watch::inventory(terminal).await,
         Command::Watch { terminal } => watch::watch(terminal).await,
         Command::Incident(incident) => incident::run(incident).await,
+        Command::Leftovers(command) => leftovers::run(command).await,
         Command::Supply(supply) => supply::run(supply).await,
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod clinic;
 mod demo;
 mod equivalence;
+mod leftovers;
 mod population;
 mod room;
 mod rush;
@@ -64,6 +65,9 @@ enum Command {
     Move(booking::MoveArgs),
     /// Give up a booking or one dose of it.
     Cancel(booking::CancelArgs),
+    /// Leftover doses as a person: join, leave, offers, answer.
+    #[command(subcommand)]
+    Leftovers(leftovers::Command),
     /// Show the permit holder's booking.
     Booking(booking::GetArgs),
     /// Replay an opening against a running gateway and judge it from the ledgers.
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
         Command::Slots(args) => client::block_on(booking::slots(args)),
         Command::Book(args) => client::block_on(booking::book(args)),
         Command::Move(args) => client::block_on(booking::move_booking(args)),
+        Command::Leftovers(command) => client::block_on(leftovers::run(command)),
         Command::Cancel(args) => client::block_on(booking::cancel(args)),
         Command::Booking(args) => client::block_on(booking::get(args)),
         Command::Rush(args) => rush::main(*args),

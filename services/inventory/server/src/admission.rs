@@ -360,7 +360,7 @@ impl Admission {
 }
 
 /// The day it is somewhere, in days since 1970-01-01.
-fn day_at(zone: &TimeZone, now: Timestamp) -> Option<i32> {
+pub(crate) fn day_at(zone: &TimeZone, now: Timestamp) -> Option<i32> {
     let now = jiff::Timestamp::from_microsecond(now.as_micros()).ok()?;
     let day = zone.to_datetime(now).date();
     Some(day.since(jiff::civil::date(1970, 1, 1)).ok()?.get_days())

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use domain::command::BodyHash;
+use domain::leftover::Place;
 use domain::{
     BookingId, CampaignId, ClaimVersion, Claimant, ClinicId, CohortId, Epoch, IncidentId,
-    InstanceId, Op, PersonId, Recorded, Refusal, RequestId, Serial, ShardId, SlotId, SlotState,
-    Timestamp, VaccineId, Verdict,
+    InstanceId, Op, PersonId, Recorded, Refusal, RequestId, RoundId, Serial, ShardId, SlotId,
+    SlotState, Timestamp, VaccineId, Verdict,
 };
 
 mod departure;
 mod incident;
+mod leftovers;
 pub mod postgres;
 pub mod sqlite;
 mod terminal;
@@ -23,6 +25,10 @@ pub use departure::{DepartureAnswer, SurrenderOp};
 pub use incident::{
     Affected, Closing, DueMove, IncidentChange, IncidentKind, IncidentOp, IncidentState,
     IncidentVerdict, IncidentView, LineAt, LineRow, LineState, PlanLine, Scene, Settled,
+};
+pub use leftovers::{
+    Accepted, CANDIDATES_MAX, Called, LeftoverAnswer, LeftoverChange, LeftoverOp, LeftoverVerdict,
+    NewRound, Offer, PassedOn, Round, RoundState,
 };
 pub use terminal::{
     ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicSlot, ClinicVerdict, SheetRow,
@@ -501,6 +507,17 @@ pub trait Ledger: Send + Sync {
     async fn due_moves(&self, shards: &[ShardId], limit: u32) -> Result<Vec<DueMove>, Fault>;
     /// Notes what came of lines. What was settled before stays as it is.
     async fn settle_moves(&self, settled: &[Settled]) -> Result<(), Fault>;
+    /// Does what a person asks about leftovers, or refuses, or tells what was recorded under their request id.
+    async fn leftover(&self, op: &LeftoverOp) -> Result<LeftoverVerdict, Fault>;
+    /// Whether a person is to be called, and their offers of the campaign's rounds.
+    async fn called(&self, campaign: &CampaignId, person: PersonId) -> Result<Called, Fault>;
+    /// A clinic's rounds, newest first, at most 100; or the one named.
+    async fn rounds(&self, clinic: &ClinicId, round: Option<RoundId>) -> Result<Vec<Round>, Fault>;
+    /// The places of a round's order; none before its draw.
+    async fn places(&self, round: RoundId) -> Result<Vec<Place>, Fault>;
+    /// Draws the rounds that are due, ends what is over by the ledger's clock, and offers what is free to those whose
+    /// turn it is. May run anywhere at any time, also in several places at once.
+    async fn pass_on_leftovers(&self) -> Result<PassedOn, Fault>;
 
     /// Stores what this process saw of rooms; an older version or lower frontier never replaces a newer or higher one.
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault>;

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use runtime::metrics::Registry;
 
+use crate::ledger::PassedOn;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRegion {
     region: String,
@@ -27,6 +29,12 @@ struct OfVerdict {
 struct OfViolation {
     region: String,
     what: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    region: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +61,7 @@ pub struct Metrics {
     /// Documents of rooms that were not believed.
     pub refused_documents: RefusedDocuments,
     turned_away: Family<OfRefusal, Counter>,
+    leftovers: Family<OfOutcome, Counter>,
     verdicts: Family<OfVerdict, Counter>,
     incident_moves: Family<OfVerdict, Counter>,
     departures: Family<OfVerdict, Counter>,
@@ -110,6 +119,7 @@ impl Metrics {
         let metrics = Self {
             refused_documents: RefusedDocuments::default(),
             turned_away: Family::default(),
+            leftovers: Family::default(),
             verdicts: Family::default(),
             incident_moves: Family::default(),
             departures: Family::default(),
@@ -129,6 +139,11 @@ impl Metrics {
                 "commands_turned_away",
                 "Calls and commands refused before an owner saw them, by why: callers, fields, permits, turns, pauses",
                 metrics.turned_away.clone(),
+            );
+            registry.register(
+                "leftovers",
+                "What became of leftover doses: rounds drawn and closed; offers made, accepted, declined, expired, left; people passed over",
+                metrics.leftovers.clone(),
             );
             registry.register(
                 "verdicts",
@@ -203,6 +218,33 @@ impl Metrics {
         self.departures
             .get_or_create(&OfVerdict { region, verdict })
             .inc();
+    }
+
+    /// An offer of a leftover dose was answered.
+    pub(crate) fn leftover_answered(&self, region: &RegionId, accepted: bool) {
+        let outcome = if accepted { "accepted" } else { "declined" };
+        self.leftovers(region, outcome, 1);
+    }
+
+    /// Rounds were drawn or ended and offers passed on.
+    pub(crate) fn leftovers_passed_on(&self, region: &RegionId, by: &PassedOn) {
+        for (outcome, count) in [
+            ("drawn", by.drawn),
+            ("closed", by.closed),
+            ("offered", by.offered),
+            ("expired", by.expired),
+            ("left", by.left),
+            ("passed", by.passed),
+        ] {
+            self.leftovers(region, outcome, count);
+        }
+    }
+
+    fn leftovers(&self, region: &RegionId, outcome: &'static str, count: u64) {
+        let region = region.to_string();
+        self.leftovers
+            .get_or_create(&OfOutcome { region, outcome })
+            .inc_by(count);
     }
 
     /// The metrics of an owner in `region`.

@@ -5,6 +5,7 @@ mod clinic_admin;
 mod command;
 mod departure;
 mod execute;
+mod leftovers;
 mod side;
 mod terminal;
 mod watch;

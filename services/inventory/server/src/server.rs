@@ -180,6 +180,14 @@ pub async fn start(parts: Parts, boot: &Boot) -> anyhow::Result<Inventory> {
         );
         boot.tasks
             .spawn("follow_outbox", OnExit::StopProcess, outbox);
+        let pass_on = tail::pass_on_leftovers(
+            region.clone(),
+            Arc::clone(&ledger),
+            Arc::clone(&metrics),
+            boot.drain.clone(),
+        );
+        boot.tasks
+            .spawn("pass_on_leftovers", OnExit::StopProcess, pass_on);
         let remember = tail::remember_rooms(
             region.clone(),
             Arc::clone(&ledger),

@@ -11,10 +11,13 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admission::Admission;
 use crate::ledger::{Ledger, OutboxCursor, RoomSeen};
+use crate::metrics::Metrics;
 use crate::owner::Owners;
 
 /// How often the outbox is read: units freed elsewhere are sold again this much later at most.
 const READ_EVERY: Duration = Duration::from_millis(500);
+/// How long at most a dose waits for the next person after an offer ended.
+const PASS_ON_EVERY: Duration = Duration::from_millis(500);
 /// Changes read at once.
 const READ_MAX: u32 = 2_000;
 /// Buckets stored at once: the first time after a start it may be all of a day.
@@ -65,6 +68,27 @@ fn tell(region: &RegionId, owners: &Owners, slots: Vec<SlotState>) {
     for (shard, slots) in by_shard {
         if let Some(owner) = owners.get(region, shard) {
             owner.outside(slots);
+        }
+    }
+}
+
+/// Draws rounds of leftovers when they are due and passes their offers on.
+pub(crate) async fn pass_on_leftovers(
+    region: RegionId,
+    ledger: Arc<dyn Ledger>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+) {
+    let mut every = tokio::time::interval(PASS_ON_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = drain.signalled() => return,
+            _ = every.tick() => {}
+        }
+        match ledger.pass_on_leftovers().await {
+            Ok(passed_on) => metrics.leftovers_passed_on(&region, &passed_on),
+            Err(error) => tracing::debug!(%region, %error, "leftovers could not be passed on"),
         }
     }
 }

@@ -22,6 +22,10 @@ pub mod fencing;
 pub mod holds;
 #[path = "ledger_contract/incidents.rs"]
 pub mod incidents;
+#[path = "ledger_contract/leftover_doses.rs"]
+pub mod leftover_doses;
+#[path = "ledger_contract/leftovers.rs"]
+pub mod leftovers;
 #[path = "ledger_contract/model.rs"]
 pub mod model;
 #[path = "ledger_contract/moves.rs"]
@@ -193,6 +197,21 @@ on_both_backends! {
         an_earlier_departure_does_not_bar_one_who_came_back_and_stays
         whatever_order_messages_come_in_each_serial_is_decided_once
         who_books_leaves_and_stays_at_once_gets_one_decision
+    }
+    leftovers {
+        a_round_is_drawn_among_those_who_asked_before_and_holds_in_the_audit
+        an_accepted_dose_is_a_booking_like_any_other
+        what_is_declined_expired_or_left_goes_to_the_next_in_order
+        an_answer_is_refused_with_its_reason_and_changes_nothing
+        an_answer_after_the_deadline_is_too_late_by_the_ledgers_clock
+        joining_and_leaving_are_recorded_and_repeated
+    }
+    leftover_doses {
+        doses_come_from_what_nothing_is_promised_of
+        doses_of_people_who_did_not_come_are_offered_once
+        promised_doses_are_not_given_otherwise_and_come_back_at_the_end
+        doses_that_spoiled_are_not_accepted_any_more
+        of_300_who_race_for_9_doses_at_most_9_get_one
     }
     random {
         random_requests_are_answered_as_the_model_says

@@ -32,6 +32,14 @@ impl Shown {
         Self { json, tables }
     }
 
+    /// Something that was read: no request of its own.
+    pub(super) fn read() -> Self {
+        Self {
+            json: Map::new(),
+            tables: Vec::new(),
+        }
+    }
+
     pub(super) fn stock(self, stock: impl IntoIterator<Item = pb::Stock>) -> Self {
         let stock: Vec<_> = stock.into_iter().collect();
         let rows = stock.iter().map(|s| {
@@ -101,7 +109,7 @@ impl Shown {
         self.add(name, value, table.to_owned())
     }
 
-    fn add(mut self, name: &str, value: Value, table: String) -> Self {
+    pub(super) fn add(mut self, name: &str, value: Value, table: String) -> Self {
         // Nothing is no table of its own.
         if value.as_array().is_none_or(|rows| !rows.is_empty()) {
             self.tables.push(table);
@@ -248,7 +256,7 @@ pub(super) fn instant(time: Option<&prost_types::Timestamp>) -> Option<String> {
 }
 
 /// The number at the end of a slot's name.
-fn number(name: &str) -> String {
+pub(super) fn number(name: &str) -> String {
     name.rsplit('/')
         .next()
         .filter(|n| !n.is_empty())

@@ -9,22 +9,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use domain::command::BodyHash;
+use domain::leftover::Place;
 use domain::{
-    CampaignId, Claimant, ClinicId, Epoch, IncidentId, PersonId, Recorded, RequestId, ShardId,
-    SlotId, SlotState, Timestamp,
+    CampaignId, Claimant, ClinicId, Epoch, IncidentId, PersonId, Recorded, RequestId, RoundId,
+    ShardId, SlotId, SlotState, Timestamp,
 };
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{
-    Applied, ApplyFault, BucketSeen, CancelOp, ClaimView, ClinicOp, ClinicSupply, ClinicVerdict,
-    DepartureAnswer, DueMove, Fault, IncidentOp, IncidentVerdict, IncidentView, Ledger, LineRow,
-    MoveOp, OutboxCursor, OutsideChanges, RoomSeen, Scene, SeizeRequest, Seized, Settled,
-    ShardCatalogue, ShardRow, SheetRow, SideAnswer, SupplyRow, SurrenderOp,
+    Applied, ApplyFault, BucketSeen, Called, CancelOp, ClaimView, ClinicOp, ClinicSupply,
+    ClinicVerdict, DepartureAnswer, DueMove, Fault, IncidentOp, IncidentVerdict, IncidentView,
+    Ledger, LeftoverOp, LeftoverVerdict, LineRow, MoveOp, OutboxCursor, OutsideChanges, PassedOn,
+    RoomSeen, Round, Scene, SeizeRequest, Seized, Settled, ShardCatalogue, ShardRow, SheetRow,
+    SideAnswer, SupplyRow, SurrenderOp,
 };
 
 mod batch;
 mod departure;
 mod incident;
+mod leftovers;
 mod migrations;
 mod reads;
 mod rooms;
@@ -331,6 +334,26 @@ impl Ledger for PostgresLedger {
 
     async fn settle_moves(&self, settled: &[Settled]) -> Result<(), Fault> {
         incident::settle(self, settled).await
+    }
+
+    async fn leftover(&self, op: &LeftoverOp) -> Result<LeftoverVerdict, Fault> {
+        leftovers::change(self, op).await
+    }
+
+    async fn called(&self, campaign: &CampaignId, person: PersonId) -> Result<Called, Fault> {
+        leftovers::called(self, campaign, person).await
+    }
+
+    async fn rounds(&self, clinic: &ClinicId, round: Option<RoundId>) -> Result<Vec<Round>, Fault> {
+        leftovers::rounds(self, clinic, round).await
+    }
+
+    async fn places(&self, round: RoundId) -> Result<Vec<Place>, Fault> {
+        leftovers::places(self, round).await
+    }
+
+    async fn pass_on_leftovers(&self) -> Result<PassedOn, Fault> {
+        leftovers::pass_on(self).await
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

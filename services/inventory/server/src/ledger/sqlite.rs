@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::command::BodyHash;
+use domain::leftover::Place;
 use domain::{
-    CampaignId, Claimant, ClinicId, Epoch, IncidentId, Op, PersonId, Recorded, RequestId, Serial,
-    ShardId, SlotId, SlotState, Timestamp,
+    CampaignId, Claimant, ClinicId, Epoch, IncidentId, Op, PersonId, Recorded, RequestId, RoundId,
+    Serial, ShardId, SlotId, SlotState, Timestamp,
 };
 use runtime::Clock;
 use rusqlite::{Connection, params};
@@ -18,11 +19,12 @@ use self::clock::LedgerClock;
 use self::reads::Readers;
 use self::writing::{Outcome, Queue};
 use super::{
-    Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, CancelOp, ClaimView, ClinicChange,
-    ClinicOp, ClinicSupply, ClinicVerdict, DepartureAnswer, DueMove, Fault, IncidentChange,
-    IncidentOp, IncidentVerdict, IncidentView, Ledger, LineRow, MoveOp, OutboxCursor,
-    OutsideChanges, RoomSeen, Scene, SeizeRequest, Seized, Settled, ShardCatalogue, ShardRow,
-    SheetRow, SideAnswer, SlotCount, SupplyRow, SurrenderOp, Writer,
+    Applied, ApplyFault, BatchAnswer, BoxError, BucketSeen, Called, CancelOp, ClaimView,
+    ClinicChange, ClinicOp, ClinicSupply, ClinicVerdict, DepartureAnswer, DueMove, Fault,
+    IncidentChange, IncidentOp, IncidentVerdict, IncidentView, Ledger, LeftoverOp, LeftoverVerdict,
+    LineRow, MoveOp, OutboxCursor, OutsideChanges, PassedOn, RoomSeen, Round, Scene, SeizeRequest,
+    Seized, Settled, ShardCatalogue, ShardRow, SheetRow, SideAnswer, SlotCount, SupplyRow,
+    SurrenderOp, Writer,
 };
 
 mod batch;
@@ -30,6 +32,7 @@ mod clock;
 mod departure;
 mod files;
 mod incident;
+mod leftovers;
 mod reads;
 mod rows;
 mod shards;
@@ -216,7 +219,9 @@ impl Ledger for SqliteLedger {
             ClinicChange::Close { slots } => slots.len().max(1),
             ClinicChange::Stock { .. }
             | ClinicChange::Resize { .. }
-            | ClinicChange::Visit { .. } => 1,
+            | ClinicChange::Visit { .. }
+            | ClinicChange::OfferLeftovers(_)
+            | ClinicChange::CloseLeftovers { .. } => 1,
         };
         let work = move |db: &Connection, now| terminal::change(db, now, &op);
         self.queue.run(ops, Some(terminal::NO_SHARD), work).await
@@ -300,6 +305,44 @@ impl Ledger for SqliteLedger {
             Ok(Outcome::keep(()))
         };
         self.queue.run(ops, Some(terminal::NO_SHARD), work).await
+    }
+
+    async fn leftover(&self, op: &LeftoverOp) -> Result<LeftoverVerdict, Fault> {
+        let op = op.clone();
+        let work = move |db: &Connection, now| leftovers::change(db, now, &op);
+        self.queue.run(1, Some(terminal::NO_SHARD), work).await
+    }
+
+    async fn called(&self, campaign: &CampaignId, person: PersonId) -> Result<Called, Fault> {
+        let campaign = campaign.clone();
+        self.readers
+            .read(move |db| leftovers::called(db, &campaign, person))
+            .await
+    }
+
+    async fn rounds(&self, clinic: &ClinicId, round: Option<RoundId>) -> Result<Vec<Round>, Fault> {
+        let clinic = clinic.clone();
+        self.readers
+            .read(move |db| leftovers::rounds(db, &clinic, round))
+            .await
+    }
+
+    async fn places(&self, round: RoundId) -> Result<Vec<Place>, Fault> {
+        self.readers
+            .read(move |db| leftovers::places(db, round))
+            .await
+    }
+
+    async fn pass_on_leftovers(&self) -> Result<PassedOn, Fault> {
+        // Nearly always there is nothing to do, and then the file is not written.
+        let now = self.clock.now();
+        let due = move |db: &Connection| leftovers::due(db, now);
+        let mut all = PassedOn::default();
+        for round in self.readers.read(due).await? {
+            let work = move |db: &Connection, now| leftovers::pass_on(db, now, round);
+            all += self.queue.run(1, Some(terminal::NO_SHARD), work).await?;
+        }
+        Ok(all)
     }
 
     async fn save_rooms(&self, rooms: &[RoomSeen]) -> Result<(), Fault> {

@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 
 use domain::command::BodyHash;
-use domain::{BookingId, CampaignId, ClinicId, Refusal, RequestId, SlotId, Timestamp, VaccineId};
+use domain::{
+    BookingId, CampaignId, ClinicId, Refusal, RequestId, RoundId, SlotId, Timestamp, VaccineId,
+};
 use serde::{Deserialize, Serialize};
 
+use super::leftovers::{NewRound, Round};
 use super::{AppointmentState, NewSlot};
 
 /// A change that a clinic asks for.
@@ -62,6 +65,13 @@ pub enum ClinicChange {
         what: VisitChange,
         /// Days since 1970-01-01 of today, by each campaign's calendar.
         today: BTreeMap<CampaignId, i32>,
+    },
+    /// Offer doses that are left to people who asked to be called.
+    OfferLeftovers(NewRound),
+    /// End a round of leftovers at once.
+    CloseLeftovers {
+        /// The round.
+        round: RoundId,
     },
 }
 
@@ -127,6 +137,9 @@ pub struct ClinicAnswer {
     pub appointment: Option<SheetRow>,
     /// Doses that people are booked for and that are not there.
     pub short: u64,
+    /// The round of leftovers concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
 }
 
 /// A vaccine at a clinic, in doses.
@@ -230,6 +243,8 @@ impl ClinicOp {
                 VisitChange::Give { .. } => "record_dose_given",
                 VisitChange::NoShow => "record_no_show",
             },
+            ClinicChange::OfferLeftovers(_) => "offer_leftovers",
+            ClinicChange::CloseLeftovers { .. } => "close_leftovers",
         }
     }
 }

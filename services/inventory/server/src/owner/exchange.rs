@@ -58,6 +58,14 @@ pub enum CallKind {
     CancelBooking,
     /// BookingService.GetBooking.
     GetBooking,
+    /// LeftoverService.JoinLeftovers.
+    JoinLeftovers,
+    /// LeftoverService.LeaveLeftovers.
+    LeaveLeftovers,
+    /// LeftoverService.ListLeftoverOffers.
+    ListLeftoverOffers,
+    /// LeftoverService.AnswerLeftoverOffer.
+    AnswerLeftoverOffer,
 }
 
 impl CallKind {
@@ -72,6 +80,10 @@ impl CallKind {
             Self::MoveBooking => "move_booking",
             Self::CancelBooking => "cancel_booking",
             Self::GetBooking => "get_booking",
+            Self::JoinLeftovers => "join_leftovers",
+            Self::LeaveLeftovers => "leave_leftovers",
+            Self::ListLeftoverOffers => "list_leftover_offers",
+            Self::AnswerLeftoverOffer => "answer_leftover_offer",
         }
     }
 }

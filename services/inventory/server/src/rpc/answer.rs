@@ -39,6 +39,7 @@ pub(super) fn refused(id: u64, refused: Refused, owner: Option<Owner>) -> Answer
 }
 
 /// An owner's or the ledger's answer as it travels to the gateway.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of command")]
 pub(super) fn answer(answered: Answered<Call>) -> Answer {
     let Answered {
         call,
@@ -99,12 +100,16 @@ pub(super) fn answer(answered: Answered<Call>) -> Answer {
                 repeated_answer,
             })
         }
-        CallKind::CancelBooking | CallKind::GetBooking => {
-            Outcome::CancelBooking(CancelBookingResponse {
-                claim_version,
-                repeated_answer,
-            })
-        }
+        // None of the others is answered with a verdict.
+        CallKind::CancelBooking
+        | CallKind::GetBooking
+        | CallKind::JoinLeftovers
+        | CallKind::LeaveLeftovers
+        | CallKind::ListLeftoverOffers
+        | CallKind::AnswerLeftoverOffer => Outcome::CancelBooking(CancelBookingResponse {
+            claim_version,
+            repeated_answer,
+        }),
     };
     Answer {
         call_id: call.id,
@@ -118,7 +123,13 @@ pub(super) const fn shows_slots(kind: CallKind) -> bool {
         CallKind::HoldSlots | CallKind::ConfirmHold | CallKind::Book | CallKind::MoveBooking => {
             true
         }
-        CallKind::ReleaseHold | CallKind::CancelBooking | CallKind::GetBooking => false,
+        CallKind::ReleaseHold
+        | CallKind::CancelBooking
+        | CallKind::GetBooking
+        | CallKind::JoinLeftovers
+        | CallKind::LeaveLeftovers
+        | CallKind::ListLeftoverOffers
+        | CallKind::AnswerLeftoverOffer => false,
     }
 }
 
@@ -201,7 +212,7 @@ fn hold(
     })
 }
 
-fn appointment(region: &RegionId, slot: &SlotState, state: State) -> Appointment {
+pub(super) fn appointment(region: &RegionId, slot: &SlotState, state: State) -> Appointment {
     Appointment {
         slot: slot_name(region, slot),
         dose: u32::from(slot.dose),

@@ -10,6 +10,7 @@ use proto::inventory::{Command, command};
 use proto::status::Refused;
 use sha2::{Digest as _, Sha256};
 
+use super::leftovers;
 use crate::owner::CallKind;
 
 /// A command whose fields are well-formed.
@@ -51,6 +52,7 @@ pub(super) enum Asked {
     Get {
         booking: Option<BookingId>,
     },
+    Leftovers(leftovers::Asked),
 }
 
 /// What every change carries.
@@ -68,6 +70,7 @@ impl Asked {
             Self::Move { .. } => CallKind::MoveBooking,
             Self::Cancel { .. } => CallKind::CancelBooking,
             Self::Get { .. } => CallKind::GetBooking,
+            Self::Leftovers(asked) => asked.kind(),
         }
     }
 }
@@ -196,6 +199,13 @@ fn asked(
             };
             Some((r.permit, Asked::Get { booking }))
         }
+        Action::JoinLeftovers(_)
+        | Action::LeaveLeftovers(_)
+        | Action::ListLeftoverOffers(_)
+        | Action::AnswerLeftoverOffer(_) => {
+            let (permit, asked) = leftovers::asked(fields, action, region)?;
+            Some((permit, Asked::Leftovers(asked)))
+        }
         Action::DeliverStock(_)
         | Action::RecordWastage(_)
         | Action::SetWalkIns(_)
@@ -207,6 +217,10 @@ fn asked(
         | Action::CheckIn(_)
         | Action::RecordDoseGiven(_)
         | Action::RecordNoShow(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_)
         | Action::OpenIncident(_)
         | Action::PreviewPlan(_)
         | Action::ApplyPlan(_)

@@ -19,7 +19,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use super::command::{self, Asked, Mutation, Parsed};
-use super::{Answers, Shared, answer, departure, side, terminal};
+use super::{Answers, Shared, answer, departure, leftovers, side, terminal};
 use crate::owner::{Answered, Call, CallKind, CallNames, ReplyTo};
 
 /// Commands in one message.
@@ -199,7 +199,11 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, waited: Duration, re
                 | CallKind::ReleaseHold
                 | CallKind::MoveBooking
                 | CallKind::CancelBooking
-                | CallKind::GetBooking => Action::Book { slots, booking },
+                | CallKind::GetBooking
+                | CallKind::JoinLeftovers
+                | CallKind::LeaveLeftovers
+                | CallKind::ListLeftoverOffers
+                | CallKind::AnswerLeftoverOffer => Action::Book { slots, booking },
             };
             match shared.admission.check(&permit) {
                 Ok(()) => {
@@ -260,6 +264,7 @@ fn begin(shared: &Arc<Shared>, one: Parsed, permit: Permit, waited: Duration, re
             side::cancel(shared, change(mutation, permit), booking, dose, replies);
         }
         Asked::Get { booking } => side::get(shared, permit, call, booking, replies),
+        Asked::Leftovers(asked) => leftovers::run(shared, permit, call, asked, replies),
     }
 }
 

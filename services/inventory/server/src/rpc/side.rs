@@ -23,7 +23,7 @@ use super::execute::{Change, Replies, not_owner};
 use crate::ledger::{AppointmentState, CancelOp, ClaimState, Ledger, MoveOp};
 use crate::owner::{Answered, Call, ReplyTo};
 
-fn ledger(shared: &Shared, permit: &Permit) -> Option<Arc<dyn Ledger>> {
+pub(super) fn ledger(shared: &Shared, permit: &Permit) -> Option<Arc<dyn Ledger>> {
     shared
         .regions
         .get(&permit.region)
@@ -61,8 +61,13 @@ impl SideWork {
 }
 
 /// Runs `work` on its own in its region's turn; what it returns is said, `None` means that somebody else answers.
-fn spawn<F>(shared: &Arc<Shared>, name: &'static str, replies: &Replies, call: &Call, work: F)
-where
+pub(super) fn spawn<F>(
+    shared: &Arc<Shared>,
+    name: &'static str,
+    replies: &Replies,
+    call: &Call,
+    work: F,
+) where
     F: Future<Output = Option<Answer>> + Send + 'static,
 {
     let turn = Turn {
@@ -108,7 +113,7 @@ pub(super) fn in_turn<F>(
     });
 }
 
-fn refuse(id: u64, refusal: Refusal) -> Option<Answer> {
+pub(super) fn refuse(id: u64, refusal: Refusal) -> Option<Answer> {
     Some(answer::refused(id, Refused::from(refusal), None))
 }
 

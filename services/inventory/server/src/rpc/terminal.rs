@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span};
 
 use super::Shared;
 use super::execute::{Replies, within};
+use super::leftovers::{self, Public};
 use super::side::{self, Turn};
 use crate::ledger::{ClinicOp, ClinicVerdict, Fault, Ledger};
 
@@ -37,6 +38,7 @@ enum Asked {
     },
     Incident(incident::About),
     Supply,
+    Leftovers(Public),
 }
 
 /// The methods whose answers differ.
@@ -52,6 +54,8 @@ enum Kind {
     CheckIn,
     RecordDoseGiven,
     RecordNoShow,
+    OfferLeftovers,
+    CloseLeftovers,
 }
 
 /// Takes a clinic's command; gives any other back.
@@ -107,6 +111,17 @@ impl Asked {
             Self::Sheet { .. } => "list_appointments",
             Self::Incident(about) => about.op(),
             Self::Supply => "read_supply",
+            Self::Leftovers(Public::Rounds(_)) => "list_leftovers",
+            Self::Leftovers(Public::Round(_)) => "get_leftovers",
+        }
+    }
+
+    /// The region in the name of what everybody may read.
+    fn region(&self) -> Option<&RegionId> {
+        match self {
+            Self::Leftovers(Public::Rounds(name)) => Some(&name.region),
+            Self::Leftovers(Public::Round(name)) => Some(&name.clinic.region),
+            Self::Change { .. } | Self::Sheet { .. } | Self::Incident(_) | Self::Supply => None,
         }
     }
 }
@@ -147,6 +162,7 @@ async fn run(
             Err(error) => side::unavailable(id, &error),
         },
         Asked::Incident(about) => incident::run(shared, id, &region, ledger, about).await,
+        Asked::Leftovers(public) => leftovers::read(id, &region, ledger.as_ref(), public).await,
         Asked::Supply => match supply(shared, &region, ledger.as_ref()).await {
             Ok(figures) => Some(answer::supply(id, figures)),
             Err(error) => side::unavailable(id, &error),

@@ -12,7 +12,7 @@ use crate::postgres_server::{self, Postgres};
 use crate::world::World;
 
 /// What must find nothing: rows that contradict each other. Both backends have the same tables, columns and words.
-const CONTRADICTIONS: [(&str, &str); 8] = [
+const CONTRADICTIONS: [(&str, &str); 11] = [
     (
         "slots that count other people than those who have an appointment there",
         "SELECT count(*) FROM slot WHERE booked <> (SELECT count(*) FROM booking
@@ -58,6 +58,22 @@ const CONTRADICTIONS: [(&str, &str); 8] = [
         "SELECT count(*) FROM visit LEFT JOIN booking ON booking.slot_id = visit.slot_id
             AND booking.booking = visit.booking AND booking.state = 'BOOKED'
             WHERE visit.state <> 'NO_SHOW' AND booking.booking IS NULL",
+    ),
+    (
+        "rounds that count other acceptances than their places have",
+        "SELECT count(*) FROM leftover_round WHERE accepted <> (SELECT count(*) FROM leftover_place
+            WHERE leftover_place.round = leftover_round.round AND leftover_place.state = 'ACCEPTED')",
+    ),
+    (
+        "rounds with more people who have or can get a dose than doses",
+        "SELECT count(*) FROM leftover_round WHERE doses < (SELECT count(*) FROM leftover_place
+            WHERE leftover_place.round = leftover_round.round AND leftover_place.state IN ('ACCEPTED', 'OFFERED'))",
+    ),
+    (
+        "stock that has other doses promised than its rounds do, or gives them otherwise",
+        "SELECT count(*) FROM stock WHERE leftover > walk_in - walk_in_given OR leftover <>
+            (SELECT coalesce(sum(doses - accepted), 0) FROM leftover_round WHERE leftover_round.state <> 'CLOSED'
+            AND leftover_round.clinic = stock.clinic AND leftover_round.vaccine = stock.vaccine)",
     ),
 ];
 

@@ -62,7 +62,8 @@ async fn asked(
     let rows = match ledger.ask(sql, &params).await {
         Ok(rows) => rows,
         Err(Trouble::Undone(undone)) if undone.code.code() == TERMINAL_REFUSED => {
-            let refused = terminal::refusal(&undone).map_err(unreadable)?;
+            let refused =
+                terminal::refused(&undone.message, undone.detail()).map_err(unreadable)?;
             return Ok(IncidentVerdict::Refused(refused));
         }
         Err(trouble) => return Err(trouble.of_write(NO_SHARD, Epoch(0))),

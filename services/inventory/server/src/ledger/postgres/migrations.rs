@@ -13,7 +13,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Any number nobody else uses: processes that start together migrate one after the other.
 const LOCK: i64 = 0x646F_7365_6C69_6E65;
 
-const VERSIONS: [(&str, &str); 9] = [
+const VERSIONS: [(&str, &str); 10] = [
     (
         "V1__ledger",
         include_str!("../../../migrations/postgres/0001_ledger.sql"),
@@ -45,6 +45,10 @@ const VERSIONS: [(&str, &str); 9] = [
     (
         "V8__regions",
         include_str!("../../../migrations/postgres/0008_regions.sql"),
+    ),
+    (
+        "V9__leftovers",
+        include_str!("../../../migrations/postgres/0009_leftovers.sql"),
     ),
     (
         "V11__incident",

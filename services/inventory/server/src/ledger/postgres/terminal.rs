@@ -1,6 +1,6 @@
 //! What clinics' terminals change and read.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use domain::{BookingId, ClinicId, Epoch, Refusal, ShardId, SlotId, Timestamp};
 use tokio_postgres::Row;
@@ -8,24 +8,27 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::PostgresLedger;
-use super::trouble::{DRY_RUN, Garbled, TERMINAL_REFUSED, Trouble, Undone};
+use super::trouble::{DRY_RUN, Garbled, TERMINAL_REFUSED, Trouble};
 use super::values::{
     column, dose, signed, signed_32, system_time, timestamp, unreadable, unsigned,
 };
 use crate::ledger::terminal::Candidate;
 use crate::ledger::{
     AppointmentState, BoxError, ClinicAnswer, ClinicChange, ClinicOp, ClinicRefusal, ClinicVerdict,
-    Fault, SheetRow, StockChange, StockRow, SupplyRow, VisitChange,
+    Fault, NewRound, SheetRow, StockChange, StockRow, SupplyRow, VisitChange,
 };
 
 const STOCK: &str = "SELECT * FROM clinic_stock_v1($1, $2, $3, $4, $5, $6, $7, $8)";
 const OPEN: &str = "SELECT * FROM clinic_open_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const RESIZE: &str = "SELECT * FROM clinic_resize_v1($1, $2, $3, $4, $5, $6)";
 const CLOSE: &str = "SELECT * FROM clinic_close_v1($1, $2, $3, $4)";
+const OFFER_LEFTOVERS: &str =
+    "SELECT * FROM leftover_offer_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+const CLOSE_LEFTOVERS: &str = "SELECT * FROM leftover_close_v1($1, $2, $3, $4)";
 const VISIT: &str = "SELECT * FROM clinic_visit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// A change of a clinic belongs to no owner; its unknown outcome names this shard, which no region has.
-const NO_SHARD: ShardId = ShardId(u32::MAX);
+pub(super) const NO_SHARD: ShardId = ShardId(u32::MAX);
 
 /// Somebody else changes an appointment between reading and writing once in a while; never so often.
 const LOOKS_MAX: usize = 4;
@@ -71,6 +74,10 @@ pub(super) async fn change(ledger: &PostgresLedger, op: &ClinicOp) -> Result<Cli
             let slots: Vec<i64> = slots.iter().map(|slot| signed(slot.0)).collect();
             written(ledger, op, CLOSE, &[&slots]).await
         }
+        ClinicChange::OfferLeftovers(round) => offer_leftovers(ledger, op, round).await,
+        ClinicChange::CloseLeftovers { round } => {
+            written(ledger, op, CLOSE_LEFTOVERS, &[&signed(round.0)]).await
+        }
         ClinicChange::Visit { code, what, today } => {
             let days: Vec<i32> = today.values().copied().collect();
             for _ in 0..LOOKS_MAX {
@@ -93,6 +100,30 @@ pub(super) async fn change(ledger: &PostgresLedger, op: &ClinicOp) -> Result<Cli
     }
 }
 
+async fn offer_leftovers(
+    ledger: &PostgresLedger,
+    op: &ClinicOp,
+    round: &NewRound,
+) -> Result<ClinicVerdict, Fault> {
+    let rest: [&(dyn ToSql + Sync); 10] = [
+        &round.campaign.as_str(),
+        &round.vaccine.as_str(),
+        &signed_32(round.doses),
+        &round.seed.0.as_slice(),
+        &millis(round.notice),
+        &millis(round.answer_within),
+        &system_time(round.closes_at),
+        &round.day,
+        &signed_32(round.minutes.0),
+        &signed_32(round.minutes.1),
+    ];
+    written(ledger, op, OFFER_LEFTOVERS, &rest).await
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Runs a function whose first three parameters are clinic, request and hash.
 async fn asked(
     ledger: &PostgresLedger,
@@ -106,7 +137,7 @@ async fn asked(
     match ledger.ask(sql, &params).await {
         Ok(rows) => Ok(Ok(rows)),
         Err(Trouble::Undone(undone)) if undone.code.code() == TERMINAL_REFUSED => {
-            let refused = refusal(&undone).map_err(unreadable)?;
+            let refused = refused(&undone.message, undone.detail()).map_err(unreadable)?;
             Ok(Err(ClinicVerdict::Refused(refused)))
         }
         Err(Trouble::Undone(undone)) if undone.code.code() == DRY_RUN => {
@@ -117,11 +148,11 @@ async fn asked(
     }
 }
 
-/// What `refuse_v1` said.
-pub(super) fn refusal(undone: &Undone) -> Result<ClinicRefusal, BoxError> {
+/// What `refuse_v1` says.
+pub(super) fn refused(message: &str, detail: &str) -> Result<ClinicRefusal, BoxError> {
     Ok(ClinicRefusal {
-        refusal: Refusal::from_code(&undone.message).ok_or(Garbled("refusal"))?,
-        notes: serde_json::from_str(undone.detail())?,
+        refusal: Refusal::from_code(message).ok_or(Garbled("refusal"))?,
+        notes: serde_json::from_str(detail)?,
     })
 }
 

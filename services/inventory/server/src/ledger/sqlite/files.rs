@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::unavailable;
 use crate::ledger::Fault;
 
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     (
         "V1__ledger",
         include_str!("../../../migrations/sqlite/0001_ledger.sql"),
@@ -25,6 +25,10 @@ const MIGRATIONS: [(&str, &str); 5] = [
     (
         "V4__regions",
         include_str!("../../../migrations/sqlite/0004_regions.sql"),
+    ),
+    (
+        "V5__leftovers",
+        include_str!("../../../migrations/sqlite/0005_leftovers.sql"),
     ),
     (
         "V7__incident",

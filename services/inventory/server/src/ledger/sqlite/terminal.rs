@@ -2,6 +2,7 @@
 //!
 //! Invariant: a refusal takes back whatever was written before it was found.
 
+mod leftovers;
 mod reads;
 mod visits;
 
@@ -68,6 +69,8 @@ impl Terminal<'_> {
             ClinicChange::Open { slots } => self.open(slots)?,
             ClinicChange::Resize { slot, capacity } => self.resize(*slot, *capacity)?,
             ClinicChange::Close { slots } => self.close(slots)?,
+            ClinicChange::OfferLeftovers(round) => self.offer_leftovers(round)?,
+            ClinicChange::CloseLeftovers { round } => self.close_leftovers(*round)?,
             ClinicChange::Visit { code, what, today } => {
                 let days: Vec<i32> = today.values().copied().collect();
                 let (candidates, elsewhere) = self.candidates(code, &days)?;
@@ -109,7 +112,9 @@ impl Terminal<'_> {
             ClinicChange::Stock { .. }
             | ClinicChange::Open { .. }
             | ClinicChange::Resize { .. }
-            | ClinicChange::Close { .. } => None,
+            | ClinicChange::Close { .. }
+            | ClinicChange::OfferLeftovers(_)
+            | ClinicChange::CloseLeftovers { .. } => None,
         };
         let answer = serde_json::to_string(answer)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -156,6 +161,10 @@ impl Terminal<'_> {
                 row.given += 1;
             }
         }
+        if let Some(promised) = self.promised_of(&row)? {
+            let problem = format!("{promised} are promised as leftovers");
+            return Ok(refused(Refusal::WalkInsExceeded, "vaccine", problem));
+        }
         self.db
             .prepare_cached(
                 "UPDATE stock SET received = ?3, wasted = ?4, walk_in = ?5, given = ?6, walk_in_given = ?7
@@ -186,9 +195,19 @@ impl Terminal<'_> {
         Ok(Ok(ClinicAnswer {
             stock: vec![self.stock_row(vaccine)?],
             slots: self.slots(&changed)?,
-            appointment: None,
             short,
+            ..ClinicAnswer::default()
         }))
+    }
+
+    /// Doses promised as leftovers, where fewer would stay set aside.
+    fn promised_of(&self, row: &StockRow) -> rusqlite::Result<Option<u64>> {
+        let promised: u64 = self
+            .db
+            .prepare_cached("SELECT leftover FROM stock WHERE clinic = ?1 AND vaccine = ?2")?
+            .query_row(params![self.clinic, row.vaccine.as_str()], |row| row.get(0))?;
+        let set_aside = row.walk_in.saturating_sub(row.walk_in_given);
+        Ok((set_aside < promised).then_some(promised))
     }
 
     /// Takes free places away until so many are gone; says how many could not be, and which slots changed.
@@ -320,8 +339,7 @@ impl Terminal<'_> {
         Ok(Ok(ClinicAnswer {
             stock: vec![self.stock_row(vaccine)?],
             slots: told,
-            appointment: None,
-            short: 0,
+            ..ClinicAnswer::default()
         }))
     }
 
@@ -389,8 +407,7 @@ impl Terminal<'_> {
         Ok(Ok(ClinicAnswer {
             stock: vec![stock],
             slots: self.slots(&[slot])?,
-            appointment: None,
-            short: 0,
+            ..ClinicAnswer::default()
         }))
     }
 
@@ -415,8 +432,7 @@ impl Terminal<'_> {
                 .map(|vaccine| self.restock(vaccine))
                 .collect::<rusqlite::Result<_>>()?,
             slots: self.slots(slots)?,
-            appointment: None,
-            short: 0,
+            ..ClinicAnswer::default()
         }))
     }
 

@@ -6,11 +6,13 @@ use proto::clinic as pb;
 use proto::convert::timestamp;
 use proto::inventory::answer::Outcome;
 use proto::inventory::{Answer, SupplyFigures, SupplyRow as PbSupplyRow};
+use proto::leftover::{CloseLeftoversResponse, OfferLeftoversResponse};
 use proto::status::Refused;
 
 use super::Kind;
 use crate::ledger::{ClinicAnswer, ClinicSlot, ClinicVerdict, SheetRow, StockRow, SupplyRow};
 use crate::rpc::answer;
+use crate::rpc::leftovers::round_of;
 
 pub(super) fn change(
     id: u64,
@@ -46,6 +48,7 @@ fn outcome(kind: Kind, clinic: &ClinicName, done: ClinicAnswer, repeated_answer:
         .map(|slot| slot_of(clinic, slot))
         .collect();
     let appointment = done.appointment.map(appointment_of);
+    let round = done.round.map(|round| round_of(&clinic.region, round));
     let only = |stock: &mut Vec<pb::Stock>| stock.pop();
     match kind {
         Kind::DeliverStock => Outcome::DeliverStock(pb::DeliverStockResponse {
@@ -90,6 +93,16 @@ fn outcome(kind: Kind, clinic: &ClinicName, done: ClinicAnswer, repeated_answer:
             stock: only(&mut stock),
             repeated_answer,
         }),
+        Kind::OfferLeftovers => Outcome::OfferLeftovers(Box::new(OfferLeftoversResponse {
+            round,
+            stock: only(&mut stock),
+            repeated_answer,
+        })),
+        Kind::CloseLeftovers => Outcome::CloseLeftovers(Box::new(CloseLeftoversResponse {
+            round,
+            stock: only(&mut stock),
+            repeated_answer,
+        })),
         Kind::RecordNoShow => Outcome::RecordNoShow(pb::RecordNoShowResponse {
             appointment,
             repeated_answer,

@@ -1,7 +1,7 @@
 //! Terminals' commands from protobuf to the ledger's ops: every wrong field is told at once.
 
 use domain::command::BodyHash;
-use domain::name::{ClinicName, SlotName};
+use domain::name::{ClinicName, LeftoversName, SlotName};
 use domain::{
     CallingSystem, CampaignId, Refusal, RegionId, RequestId, SlotId, Timestamp, VaccineId,
     booking_code,
@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::incident::is_incidents;
 use super::{Asked, Kind, Shared};
 use crate::ledger::{ClinicChange, ClinicOp, NewSlot, StockChange, VisitChange};
+use crate::rpc::leftovers::{self, Public};
 
 /// Doses in one entry; above it is a slip of the finger.
 const DOSES_MAX: u32 = 1_000_000;
@@ -43,7 +44,11 @@ pub(super) const fn is_terminals(action: &Action) -> bool {
         | Action::MoveBooking(_)
         | Action::CancelBooking(_)
         | Action::GetBooking(_)
-        | Action::Depart(_) => false,
+        | Action::Depart(_)
+        | Action::JoinLeftovers(_)
+        | Action::LeaveLeftovers(_)
+        | Action::ListLeftoverOffers(_)
+        | Action::AnswerLeftoverOffer(_) => false,
         Action::DeliverStock(_)
         | Action::RecordWastage(_)
         | Action::SetWalkIns(_)
@@ -60,6 +65,10 @@ pub(super) const fn is_terminals(action: &Action) -> bool {
         | Action::ApplyPlan(_)
         | Action::GetIncident(_)
         | Action::ListIncidentLines(_)
+        | Action::OfferLeftovers(_)
+        | Action::CloseLeftovers(_)
+        | Action::ListLeftovers(_)
+        | Action::GetLeftovers(_)
         | Action::ReadSupply(_) => true,
     }
 }
@@ -96,6 +105,9 @@ pub(super) fn parse(shared: &Shared, command: Command) -> Result<(RegionId, Aske
     let asked = reader.asked(action)?;
     let Reader { fields, .. } = reader;
     let (named, asked) = fields.finish(asked)?;
+    if asked.region().is_some_and(|named| *named != region) {
+        return Err(Refusal::NotOwner.into());
+    }
     if let Some(named) = named {
         if named.region != region {
             return Err(Refusal::NotOwner.into());
@@ -182,6 +194,29 @@ impl Reader<'_> {
                 let intent = self.intent(Kind::RecordNoShow, &id, &r.clinic, &r);
                 self.visit(intent, &r.code, Some(VisitChange::NoShow))
             }
+            Action::OfferLeftovers(r) => return self.offer_leftovers(r),
+            Action::CloseLeftovers(mut r) => {
+                let id = std::mem::take(&mut r.request_id);
+                let name = self
+                    .fields
+                    .parse::<LeftoversName>("leftovers", &r.leftovers);
+                let clinic = name.as_ref().map(|name| name.clinic.clone());
+                let intent = self.named(Kind::CloseLeftovers, &id, clinic, &r);
+                intent.zip(name).map(|(intent, name)| {
+                    let round = name.round;
+                    self.change(intent, ClinicChange::CloseLeftovers { round })
+                })
+            }
+            Action::ListLeftovers(r) => {
+                let name = self.fields.parse::<ClinicName>("clinic", &r.clinic);
+                name.map(|name| (None, Asked::Leftovers(Public::Rounds(name))))
+            }
+            Action::GetLeftovers(r) => {
+                let name = self
+                    .fields
+                    .parse::<LeftoversName>("leftovers", &r.leftovers);
+                name.map(|name| (None, Asked::Leftovers(Public::Round(name))))
+            }
             Action::ListAppointments(r) => return self.sheet(&r),
             Action::OpenIncident(r) => self.open_incident(r),
             Action::PreviewPlan(r) => self.preview_plan(r),
@@ -196,7 +231,11 @@ impl Reader<'_> {
             | Action::MoveBooking(_)
             | Action::CancelBooking(_)
             | Action::GetBooking(_)
-            | Action::Depart(_) => return Err(Refusal::Invalid.into()),
+            | Action::Depart(_)
+            | Action::JoinLeftovers(_)
+            | Action::LeaveLeftovers(_)
+            | Action::ListLeftoverOffers(_)
+            | Action::AnswerLeftoverOffer(_) => return Err(Refusal::Invalid.into()),
         };
         Ok(parsed)
     }
@@ -307,6 +346,22 @@ impl Reader<'_> {
                 limit,
             };
             (Some(name), asked)
+        }))
+    }
+
+    fn offer_leftovers(
+        &mut self,
+        mut r: proto::leftover::OfferLeftoversRequest,
+    ) -> Result<Parsed, Refused> {
+        let id = std::mem::take(&mut r.request_id);
+        let intent = self.intent(Kind::OfferLeftovers, &id, &r.clinic, &r);
+        let region = intent.as_ref().map(|intent| &intent.clinic.region);
+        let campaign = |id: &CampaignId| self.shared.admission.campaign_named(id);
+        let now = self.shared.clock.wall();
+        let round = leftovers::offered(&mut self.fields, &r, region, campaign, now)?;
+        Ok(intent.zip(round).map(|(intent, round)| {
+            let round = leftovers::with_seed(round);
+            self.change(intent, ClinicChange::OfferLeftovers(round))
         }))
     }
 

@@ -84,7 +84,6 @@ impl Terminal<'_> {
         let slot = self.own(meant.slot)?;
         Ok(ClinicAnswer {
             stock,
-            slots: Vec::new(),
             appointment: slot.map(|slot| SheetRow {
                 code: code.to_owned(),
                 starts_at: slot.starts_at,
@@ -92,7 +91,7 @@ impl Terminal<'_> {
                 dose: slot.dose,
                 state: what.after(),
             }),
-            short: 0,
+            ..ClinicAnswer::default()
         })
     }
 }
