@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawWeb {
-    /// Whether there are pages at all.
-    pub enabled: bool,
+    /// Whether there are pages at all; by default `serve` has them and the role `gateway` has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
     /// The port for browsers. Certificates of clinics' browsers are looked at where `tls` says so; `required` would shut
     /// the public out of the board.
     pub server: RawServer,
@@ -31,7 +32,7 @@ pub struct WebSettings {
 impl Default for RawWeb {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: None,
             server: RawServer {
                 listen: SocketAddr::from(([127, 0, 0, 1], 7_703)),
                 ..RawServer::default()
@@ -45,7 +46,7 @@ impl RawConfig for RawWeb {
     type Config = Option<WebSettings>;
 
     fn validate(self, problems: &mut Problems) -> Option<Option<WebSettings>> {
-        if !self.enabled {
+        if self.enabled != Some(true) {
             return Some(None);
         }
         let server = problems.section("server", |problems| self.server.validate(problems));

@@ -95,10 +95,7 @@ impl Default for RawServe {
             admin: port(7_701),
             callers: RawCallers::default(),
             shedding: RawShedding::default(),
-            web: RawWeb {
-                enabled: true,
-                ..RawWeb::default()
-            },
+            web: RawWeb::default(),
         }
     }
 }
@@ -138,7 +135,9 @@ impl RawConfig for Raw {
             });
             let shedding =
                 problems.section("shedding", |problems| serve.shedding.validate(problems));
-            let web = problems.section("web", |problems| serve.web.validate(problems));
+            let mut web = serve.web;
+            web.enabled.get_or_insert(true);
+            let web = problems.section("web", |problems| web.validate(problems));
             let shards = problems.within("shards", serve.shards, 1..=64);
             problems.check(
                 !serve.regions.is_empty(),
