@@ -10,7 +10,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "python"))
@@ -21,6 +21,7 @@ DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 # A busy machine is slow; a page that needs longer than this is broken.
 WITHIN_MS = 20_000
+expect.set_options(timeout=WITHIN_MS)
 
 # What a page says of itself that a person could not use: unnamed fields and buttons, headings out of order, text too
 # faint, targets too small for a thumb.

@@ -4,6 +4,8 @@
 //! Invariant: nothing here knows a person. How many of a region wait is computed from the closed buckets' counts and the
 //! frontier; because the order is drawn, it is an estimate inside a bucket.
 
+use std::time::Duration;
+
 use domain::campaign::{Campaign, Cohort};
 use domain::room::wait::{Eta, View, Waiter};
 use domain::room::{Phase, RegionState};
@@ -12,6 +14,11 @@ use domain::{RegionId, Timestamp};
 use super::Rooms;
 use super::rules::Rules;
 use super::state::{RoomView, request_of};
+
+const NO_WAIT: Eta = Eta {
+    from: Duration::ZERO,
+    to: Some(Duration::ZERO),
+};
 
 /// A cohort's line.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +122,9 @@ impl Rooms {
             own: 0,
         };
         let told = line.tell(&last, self.now());
+        // Where nobody stands in line nobody waits.
+        let nobody = people == 0 && line.phase == Phase::Open;
+        let last = if nobody { Some(NO_WAIT) } else { told.eta };
         // A place in line is one of all regions; only this region's people among them are let in here.
         #[expect(
             clippy::cast_precision_loss,
@@ -130,7 +140,7 @@ impl Rooms {
             waiting: of_region - let_in,
             let_in,
             per_minute,
-            last: told.eta,
+            last,
             exhausted: line.line.state == RegionState::Exhausted,
         })
     }
@@ -147,8 +157,6 @@ fn part(of: u64, reached: u64, all: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -86,6 +86,16 @@ impl Language {
         }
     }
 
+    /// So many people.
+    pub(super) const fn people(self, count: u64) -> &'static str {
+        let texts = self.texts();
+        if count == 1 {
+            texts.person_unit
+        } else {
+            texts.people_unit
+        }
+    }
+
     /// A length of time in words, to the larger two units.
     pub(super) fn duration(self, duration: Duration) -> String {
         let texts = self.texts();
@@ -175,10 +185,10 @@ texts! {
     site, skip_to_content, language, nav, board, clinic, footer, live, stale, reload, not_found, not_found_help,
     busy, busy_help, unit_day, unit_hour, unit_minute, unit_second, error, details, as_of,
     // === The board ===
-    board_title, board_lead, no_campaign, born, opens_at, countdown, doors_any_moment, doors_any_moment_help,
+    board_title, board_lead, no_campaign, born, opens_at, countdown, countdown_over, doors_any_moment, doors_any_moment_help,
     phase_lobby, phase_frozen, phase_drawn, phase_open, phase_paused, phase_exhausted, phase_ended,
     lobby_help, frozen_help, drawn_help, open_help, paused_help, exhausted_help, ended_help,
-    people_in_line, people_unit, people_later, admitted, speed, speed_unit, last_in_line, eta_between, eta_unknown,
+    people_in_line, people_unit, person_unit, people_later, admitted, speed, speed_unit, last_in_line, eta_between, eta_unknown,
     eta_now, eta_not_open, by_region, region, waiting, let_in, state, state_moving, state_waiting, sold_out,
     supply, supply_lead, supply_none, received, opened, booked, held, left, given,
     total, plot_caption, per_region_lead,
@@ -209,6 +219,10 @@ mod tests {
                 !korean.trim().is_empty() && !english.trim().is_empty(),
                 "{name}"
             );
+            // What stands between two times is no word.
+            if !korean.chars().any(char::is_alphabetic) {
+                continue;
+            }
             assert!(
                 korean.chars().any(|c| ('가'..='힣').contains(&c)),
                 "{name}: {korean}"

@@ -9,3 +9,4 @@ mod edge;
 mod load;
 mod reads;
 mod routing;
+mod web;

@@ -83,7 +83,7 @@ fn as_of(facts: &Facts, language: Language) -> Markup {
     let at = facts.as_of();
     html! {
         span.dot aria-hidden="true" {}
-        (texts.as_of) " " (time(at, &facts.zone(), "%Y-%m-%d %H:%M:%S"))
+        (texts.as_of) " " (time(at, &facts.zone(), "%Y-%m-%d %H:%M:%S %Z"))
         span.auto { " · " (texts.live) }
     }
 }
@@ -137,7 +137,7 @@ fn cohort(
                 span class=(tone) { (language.phase(cohort.phase)) }
                 p.sub {
                     (texts.born) " " (cohort.cohort.born_from) " – " (cohort.cohort.born_to) " · "
-                    (texts.opens_at) " " (time(cohort.opens_at, &standing.zone, "%Y-%m-%d %H:%M"))
+                    (texts.opens_at) " " (time(cohort.opens_at, &standing.zone, "%Y-%m-%d %H:%M %Z"))
                 }
             }
             @if before { (countdown(cohort, language, clock)) }
@@ -162,7 +162,7 @@ fn countdown(cohort: &CohortStanding, language: Language, clock: Clock) -> Marku
     };
     html! {
         div.countdown {
-            span.label { (texts.countdown) }
+            span.label { @if left.is_zero() { (texts.countdown_over) } @else { (texts.countdown) } }
             span.ticks role="timer" aria-live="off" data-target=(target_ms) data-day=(texts.unit_day)
                 data-over=(texts.doors_any_moment) {
                 @if left.is_zero() { (texts.doors_any_moment) } @else { (shown) }
@@ -207,15 +207,15 @@ fn facts_of(cohort: &CohortStanding, language: Language) -> Markup {
                 dd {
                     @match cohort.people {
                         None => small { (texts.people_later) },
-                        Some(_) => { (number(cohort.waiting())) small { (texts.people_unit) } }
+                        Some(_) => { (people(cohort.waiting(), language)) }
                     }
                 }
             }
             @if open {
-                div { dt { (texts.admitted) } dd { (number(cohort.let_in())) small { (texts.people_unit) } } }
+                div { dt { (texts.admitted) } dd { (people(cohort.let_in(), language)) } }
                 div {
                     dt { (texts.speed) }
-                    dd { (number(rounded(cohort.per_minute()))) small { (texts.people_unit) (texts.speed_unit) } }
+                    dd { (people(rounded(cohort.per_minute()), language)) small { (texts.speed_unit) } }
                 }
             }
             div {
@@ -226,6 +226,10 @@ fn facts_of(cohort: &CohortStanding, language: Language) -> Markup {
             }
         }
     }
+}
+
+fn people(count: u64, language: Language) -> Markup {
+    html! { (number(count)) small { (language.people(count)) } }
 }
 
 fn eta(eta: Option<Eta>, language: Language) -> Markup {

@@ -2,8 +2,8 @@
 //! does not reflow. Colours are attributes that the style sheet replaces, also in the dark.
 
 use maud::{Markup, PreEscaped, html};
-use plotters::coord::ranged1d::{IntoSegmentedCoord as _, SegmentValue};
 use plotters::prelude::{ChartBuilder, IntoDrawingArea as _, RGBColor, Rectangle, SVGBackend};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color as _, IntoFont as _};
 
 /// A region's bar: how many places are booked, being booked, and left.
@@ -22,6 +22,9 @@ const LEFT: RGBColor = RGBColor(0xA9, 0xCF, 0xC1);
 const LINES: RGBColor = RGBColor(0xD9, 0xDB, 0xD5);
 const TEXT: RGBColor = RGBColor(0x56, 0x61, 0x5D);
 
+/// Between a name and its bar.
+const NAME_GAP: i32 = 8;
+
 /// Sizes of one drawing, in its own units.
 struct Size {
     class: &'static str,
@@ -36,16 +39,16 @@ const BROAD: Size = Size {
     class: "broad",
     width: 900,
     bar: 30,
-    names: 150,
-    font: 15,
+    names: 140,
+    font: 18,
     ticks: 7,
 };
 const NARROW: Size = Size {
     class: "narrow",
     width: 360,
     bar: 27,
-    names: 118,
-    font: 13,
+    names: 124,
+    font: 16,
     ticks: 4,
 };
 
@@ -71,56 +74,41 @@ fn draw(bars: &[Bar], size: &Size) -> Option<String> {
     {
         let area = SVGBackend::with_string(&mut svg, (size.width, count * size.bar + axis));
         let area = area.into_drawing_area();
-        let rows = (0..count).into_segmented();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "places of a region are far below 2^52"
-        )]
+        let font = || ("sans-serif", size.font).into_font().color(&TEXT);
         let mut chart = ChartBuilder::on(&area)
             .margin_right(size.font)
             .x_label_area_size(axis)
             .y_label_area_size(size.names)
-            .build_cartesian_2d(0_f64..most.max(1) as f64, rows)
+            .build_cartesian_2d(0.0..exact(most.max(1)), 0.0..f64::from(count))
             .ok()?;
-        // The first region stands on top; the axis counts from below.
-        let row = |at: usize| count - 1 - u32::try_from(at).unwrap_or(0);
-        let name = |value: &SegmentValue<u32>| match value {
-            SegmentValue::CenterOf(at) => {
-                let at = usize::try_from(count - 1 - (*at).min(count - 1)).unwrap_or(0);
-                bars.get(at)
-                    .map_or_else(String::new, |bar| bar.name.clone())
-            }
-            SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
-        };
-        let font = ("sans-serif", size.font).into_font().color(&TEXT);
         chart
             .configure_mesh()
             .disable_y_mesh()
+            .disable_y_axis()
             .axis_style(LINES)
             .bold_line_style(LINES)
             .light_line_style(LINES.mix(0.0))
             .x_labels(size.ticks)
-            .y_labels(bars.len())
-            .label_style(font)
+            .label_style(font())
             .x_label_formatter(&|value| thousands(*value))
-            .y_label_formatter(&name)
             .draw()
             .ok()?;
-        for (at, bar) in bars.iter().enumerate() {
+        let right = font().pos(Pos::new(HPos::Right, VPos::Center));
+        // The first region stands on top; the axis counts from below.
+        let rows = (0..count).rev().map(f64::from);
+        for (bar, below) in bars.iter().zip(rows) {
+            let (x, y) = chart.backend_coord(&(0.0, below + 0.5));
+            area.draw_text(&bar.name, &right, (x - NAME_GAP, y)).ok()?;
             let mut from = 0;
             for (part, colour) in [(bar.booked, BOOKED), (bar.held, HELD), (bar.left, LEFT)] {
                 if part == 0 {
                     continue;
                 }
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "places of a region are far below 2^52"
-                )]
-                let (x0, x1) = (from as f64, (from + part) as f64);
-                let (y0, y1) = (row(at), row(at) + 1);
-                let corners = [(x0, SegmentValue::Exact(y0)), (x1, SegmentValue::Exact(y1))];
-                let mut rectangle = Rectangle::new(corners, colour.filled());
-                rectangle.set_margin(5, 5, 0, 0);
+                let corners = [
+                    (exact(from), below + 0.18),
+                    (exact(from + part), below + 0.82),
+                ];
+                let rectangle = Rectangle::new(corners, colour.filled());
                 chart.draw_series([rectangle]).ok()?;
                 from += part;
             }
@@ -131,6 +119,14 @@ fn draw(bars: &[Bar], size: &Size) -> Option<String> {
     Some(svg.replacen("<svg ", "<svg aria-hidden=\"true\" focusable=\"false\" ", 1))
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "places of a region are far below 2^52"
+)]
+const fn exact(places: u64) -> f64 {
+    places as f64
+}
+
 fn thousands(value: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -138,7 +134,7 @@ fn thousands(value: f64) -> String {
         reason = "a tick of the axis is a small number of places, not below 0"
     )]
     let whole = value.max(0.0).round() as u64;
-    super::super::text::number(whole)
+    crate::web::text::number(whole)
 }
 
 #[cfg(test)]
@@ -181,6 +177,26 @@ mod tests {
             !svg.contains("style="),
             "the policy allows no styles inside: {svg}"
         );
+    }
+
+    #[test]
+    fn every_region_is_named_once() {
+        for count in [1_u64, 2, 17] {
+            let all: Vec<_> = (0..count)
+                .map(|at| bar(&format!("R{at}."), at, 1, 2))
+                .collect();
+            for size in [BROAD, NARROW] {
+                let svg = draw(&all, &size).expect("drawn");
+                for bar in &all {
+                    assert_eq!(
+                        svg.matches(&bar.name).count(),
+                        1,
+                        "{} of {count} in {svg}",
+                        bar.name
+                    );
+                }
+            }
+        }
     }
 
     #[test]

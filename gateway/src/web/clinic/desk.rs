@@ -199,8 +199,8 @@ fn row(visit: &Visit, one: &ClinicAppointment) -> Markup {
         tr {
             th scope="row" { (visit.minute(one.start_time.as_ref())) }
             td.text { code.id { (one.code) } }
-            td.text { span.badge-line { (one.vaccine) " · " (one.dose) } }
-            td.text { span class=(tone) { (state) } }
+            td.text.what { (one.vaccine) " · " (one.dose) }
+            td.text.state { span class=(tone) { (state) } }
             td.act {
                 div.actions {
                     @match one.state() {
