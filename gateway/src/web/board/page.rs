@@ -252,7 +252,7 @@ fn by_region(cohort: &CohortStanding, campaign: &str, language: Language) -> Mar
     html! {
         details id=(id) {
             summary { (texts.by_region) }
-            div.table {
+            div.table.tight {
                 table {
                     caption { (texts.per_region_lead) }
                     thead {

@@ -149,7 +149,7 @@ fn vaccines(visit: &Visit, rows: &[Stock]) -> BTreeSet<String> {
 fn table(rows: &[Stock], texts: &Texts) -> Markup {
     html! {
         @if rows.is_empty() { p { (texts.stock_empty) } } @else {
-            div.table {
+            div.table.tight {
                 table {
                     caption.hidden { (texts.stock) }
                     thead {
