@@ -159,7 +159,6 @@ fn connector(services: Option<ClientTls>, key: &Secret) -> Result<Connector, Fau
 
 /// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
 pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
-    let ready = host.readiness.register("gateway");
     let connector = connector(parts.services, &parts.internal_key)?;
     let gates = gates(parts.shedding);
     let availability = Availability::new(parts.regions.iter().cloned());
@@ -215,7 +214,7 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         callers: parts.callers,
         gates,
         host: host.clone(),
-        ready,
+        ready: host.readiness.register("gateway"),
         regions: parts.regions,
         availability,
         routes,

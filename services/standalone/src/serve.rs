@@ -256,10 +256,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let host = gateway::Host::from(&boot);
     let parts = gateway_parts(&home, &config, keyspace, (permit_keys, room_keys), &host)?;
     let gateway = gateway::start(parts, &host)?;
-    let web = match &config.web {
-        Some(web) => Some(gateway.pages(web).start(web, &host).await?),
-        None => None,
-    };
+    let web = pages(&gateway, &config, &host).await?;
 
     let tls = tls(&config.server, &boot)?;
     let admin_tls = self::tls(&config.admin, &boot)?;
@@ -284,6 +281,18 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     session.end().await;
     drop(home);
     Ok(())
+}
+
+/// The pages' port, where there are any.
+async fn pages(
+    gateway: &gateway::Gateway,
+    config: &Config,
+    host: &gateway::Host,
+) -> anyhow::Result<Option<SocketAddr>> {
+    Ok(match &config.web {
+        Some(web) => Some(gateway.pages(web).start(web, host).await?),
+        None => None,
+    })
 }
 
 fn gateway_parts(

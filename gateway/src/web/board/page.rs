@@ -144,7 +144,7 @@ fn cohort(
             p.help { (help(cohort.phase, language)) }
             @if cohort.phase != Phase::Ended { (facts_of(cohort, language)) }
             @if !before && !cohort.regions.is_empty() && cohort.phase != Phase::Ended {
-                (by_region(cohort, &standing.campaign.campaign.to_string(), language))
+                (by_region(cohort, standing.campaign.campaign.as_str(), language))
             }
         }
     }
