@@ -12,6 +12,7 @@ use domain::name::ClinicName;
 use domain::{CallingSystem, Refusal};
 
 pub use identify::Callers;
+pub(crate) use identify::Shows;
 pub use jwt::{JwtCallers, JwtFault};
 pub use layer::{CallersLayer, CallersService};
 pub use roles::may;
@@ -43,6 +44,11 @@ pub struct Caller {
     /// What it may do.
     pub role: Role,
 }
+
+/// In the extensions of a request that was made inside this process for somebody who proved who they are; nothing that
+/// comes over the network has extensions of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Vouched(pub(crate) Caller);
 
 impl Caller {
     /// Whether this caller may see the clinic's own data: a clinic its own only, who oversees clinics all of them.

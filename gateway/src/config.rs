@@ -14,6 +14,7 @@ use runtime::transport::{ClientTlsFiles, RawClientTls, RawServer, ServerSettings
 use serde::{Deserialize, Serialize};
 
 use crate::shedding::{Bounds, Limit};
+use crate::web::{RawWeb, WebSettings};
 
 /// The whole file of the role `gateway`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub struct RawGateway {
     /// Verify the permits of people who ask for their place. Without it an answer costs a tenth; all it says can be
     /// computed from public documents, and nobody books by it.
     pub verify_places: bool,
+    /// Pages for people, on a port of their own.
+    pub web: RawWeb,
 }
 
 /// `gateway.callers`, as it stands in the file.
@@ -125,6 +128,8 @@ pub struct Settings {
     pub watchers_max: usize,
     /// Verify the permits of people who ask for their place.
     pub verify_places: bool,
+    /// Pages for people; `None` = none.
+    pub web: Option<WebSettings>,
 }
 
 /// How calling systems are recognised.
@@ -175,6 +180,7 @@ impl Default for RawGateway {
             shedding: RawShedding::default(),
             watchers_max: 1_000,
             verify_places: true,
+            web: RawWeb::default(),
         }
     }
 }
@@ -251,6 +257,7 @@ impl RawConfig for RawGateway {
             problems.section("callers", |problems| self.callers.settings(problems, plain));
         let shedding = problems.section("shedding", |problems| self.shedding.validate(problems));
         let watchers_max = problems.within("watchers_max", self.watchers_max, 1..=100_000);
+        let web = problems.section("web", |problems| self.web.validate(problems));
         Some(Settings {
             server: server?,
             services: services?,
@@ -264,6 +271,7 @@ impl RawConfig for RawGateway {
             shedding: shedding?,
             watchers_max,
             verify_places: self.verify_places,
+            web: web?,
         })
     }
 }

@@ -14,9 +14,13 @@ mod routing;
 mod rpc;
 mod server;
 pub mod shedding;
+mod web;
 
 pub use config::{
     CallerSettings, Config, Raw, RawCallers, RawGateway, RawShedding, Settings, Shedding,
 };
 pub use routing::{INTERNAL_HEADER, NotAHeader};
-pub use server::{Fault, Gateway, Host, Parts, callers as recognise_callers, methods, run, start};
+pub use server::{
+    Fault, Gateway, Host, Pages, Parts, callers as recognise_callers, methods, run, start,
+};
+pub use web::{RawWeb, WebSettings};

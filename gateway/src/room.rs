@@ -5,8 +5,10 @@
 mod answers;
 mod published;
 mod rules;
+mod standing;
 mod state;
 mod streams;
 
+pub(crate) use standing::{CohortStanding, RegionStanding};
 pub(crate) use state::{Rooms, watch_rooms};
 pub(crate) use streams::Streams;

@@ -4,6 +4,7 @@ mod heard;
 mod offered;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use domain::{InstanceId, RegionId};
@@ -33,6 +34,7 @@ use crate::routing::{
 };
 use crate::rpc::Services;
 use crate::shedding::{Class, Gates, SheddingLayer};
+use crate::web::{self, Site, WebSettings};
 use heard::Heard;
 use offered::{follow_health, routes, set_health};
 
@@ -97,9 +99,18 @@ pub struct Gateway {
     availability: Availability,
     routes: RegionsRoutes,
     owners: Owners,
+    /// Pages sign with a key made from it.
+    page_key: Secret,
     stop: CancellationToken,
     /// Ends the tasks when the gateway is gone.
     _stopped: DropGuard,
+}
+
+/// Pages whose board is rendered while somebody looks; they answer once they are served on a port.
+pub struct Pages {
+    site: Site,
+    server: Server,
+    drain: Drain,
 }
 
 /// Why a gateway cannot start.
@@ -148,7 +159,6 @@ fn connector(services: Option<ClientTls>, key: &Secret) -> Result<Connector, Fau
 
 /// Starts everything that runs by itself, until the gateway is dropped. The process is ready when every region has been heard.
 pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
-    let ready = host.readiness.register("gateway");
     let connector = connector(parts.services, &parts.internal_key)?;
     let gates = gates(parts.shedding);
     let availability = Availability::new(parts.regions.iter().cloned());
@@ -204,11 +214,12 @@ pub fn start(parts: Parts, host: &Host) -> Result<Gateway, Fault> {
         callers: parts.callers,
         gates,
         host: host.clone(),
-        ready,
+        ready: host.readiness.register("gateway"),
         regions: parts.regions,
         availability,
         routes,
         owners,
+        page_key: parts.page_key,
         _stopped: stop.clone().drop_guard(),
         stop,
     };
@@ -253,6 +264,30 @@ impl Gateway {
             });
     }
 
+    /// Makes the pages; once in a process. They answer from what this gateway knows, as long as it is there.
+    #[must_use]
+    pub fn pages(&self, settings: &WebSettings) -> Pages {
+        let parts = web::Parts {
+            services: self.services.clone(),
+            callers: self.callers.clone(),
+            gates: self.gates.clone(),
+            regions: self.regions.clone(),
+            clock: self.host.clock.clone(),
+            drain: self.host.drain.clone(),
+            shared_key: self.page_key.expose().to_vec(),
+            streams_max: settings.streams_max,
+            tls: settings.server.tls.is_some(),
+        };
+        let site = Site::new(parts, &self.host.registry);
+        self.spawn("render_board", site.render());
+        let rpc = self.host.registry.rpc_metrics(methods());
+        Pages {
+            site,
+            server: Server::new("web", settings.server.limits, rpc),
+            drain: self.host.drain.clone(),
+        }
+    }
+
     /// Serves the public API until the drain has ended.
     pub async fn serve(
         self,
@@ -289,6 +324,29 @@ impl Gateway {
     }
 }
 
+impl Pages {
+    /// Binds the port and says which, and serves browsers until the drain has ended. Certificates are followed while the process lives.
+    pub async fn start(self, settings: &WebSettings, host: &Host) -> anyhow::Result<SocketAddr> {
+        let listener = Listener::bind(settings.server.listen).await?;
+        let address = listener.local_addr();
+        let tls = settings.server.tls.clone();
+        let tls = tls.map(ServerTls::load_for_browsers).transpose()?;
+        if let Some(tls) = &tls {
+            tls.watch(&host.tasks, &host.drain);
+        }
+        let Self {
+            site,
+            server,
+            drain,
+        } = self;
+        host.tasks.spawn("web", OnExit::StopProcess, async move {
+            let drained = site.serve(listener, (server, tls), &drain).await;
+            tracing::debug!(cut = drained.cut, "the port for browsers is closed");
+        });
+        Ok(address)
+    }
+}
+
 /// The role alone, in cluster mode.
 pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let Config {
@@ -310,6 +368,9 @@ pub async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     }
     let parts = parts(&settings, keyspace, &host)?;
     let gateway = start(parts, &host)?;
+    if let Some(web) = &settings.web {
+        gateway.pages(web).start(web, &host).await?;
+    }
     let drained = gateway.serve(listener, &settings.server, tls).await?;
     tracing::debug!(cut = drained.cut, "the gateway's port is closed");
     Ok(())

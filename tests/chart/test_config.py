@@ -187,6 +187,8 @@ class Config(unittest.TestCase):
                     opened = {settings["process"]["admin"]["listen"], settings[of]["server"]["listen"]}
                     if of != "gateway":
                         opened.add(settings[of]["admin"]["listen"])
+                    elif settings[of]["web"]["enabled"]:
+                        opened.add(settings[of]["web"]["server"]["listen"])
                     named = {port["containerPort"] for port in spec["containers"][0]["ports"]}
                     self.assertEqual({int(one.rsplit(":", 1)[1]) for one in opened}, named)
 

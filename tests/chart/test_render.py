@@ -323,6 +323,7 @@ class Network(unittest.TestCase):
                     ({"doseline/operator": "true"}, "operators", "inventory", True),
                     ({"doseline/operator": "true"}, "commands", "inventory", False),
                     ({component: "other"}, "public", "gateway", True),
+                    ({component: "other"}, "web", "gateway", True),
                     ({component: "other"}, "watching", "gateway", False),
                 ):
                     self.assertEqual(self.reaches(objects, caller, port, of), may, f"{caller} to {port} of {of}")
@@ -337,6 +338,17 @@ class Network(unittest.TestCase):
         self.assertTrue(self.reaches(objects, {"app": "proxy"}, "public", "gateway"))
         self.assertTrue(self.reaches(objects, {"app.kubernetes.io/component": "test"}, "public", "gateway"))
         self.assertFalse(self.reaches(objects, {"app": "other"}, "public", "gateway"))
+
+    def test_pages_are_behind_an_ingress_where_it_is_named(self):
+        objects = render(settings=("networkPolicy.webFrom[0].podSelector.matchLabels.app=ingress",))
+        self.assertTrue(self.reaches(objects, {"app": "ingress"}, "web", "gateway"))
+        self.assertFalse(self.reaches(objects, {"app": "other"}, "web", "gateway"))
+        self.assertTrue(self.reaches(objects, {"app": "other"}, "public", "gateway"))
+
+    def test_without_pages_there_is_no_way_to_them(self):
+        objects = render(settings=("gateway.web.enabled=false",))
+        self.assertFalse(self.reaches(objects, {"app": "other"}, "web", "gateway"))
+        self.assertNotIn(f"{RELEASE}-web", [one["metadata"]["name"] for one in of_kind(objects, "Service")])
 
     def test_an_empty_list_of_operators_closes_their_ports(self):
         objects = render_values({"networkPolicy": {"operatorFrom": []}})

@@ -152,7 +152,7 @@ class Server:
         self.starts += 1
         log = self.folder / f"serve-{self.starts}.log"
         settings = ('process.telemetry.format="json"', 'serve.server.listen="127.0.0.1:0"',
-                    'serve.admin.listen="127.0.0.1:0"')
+                    'serve.admin.listen="127.0.0.1:0"', 'serve.web.server.listen="127.0.0.1:0"')
         command = [str(program()), "serve", "--dev", "--data", str(self.data), "--regions", "seoul,busan"]
         for setting in settings:
             command += ["--set", setting]
@@ -160,6 +160,7 @@ class Server:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         self.ready = self.await_ready(log)
         self.gateway, self.admin = self.ready["gateway"], self.ready["admin"]
+        self.web = f'http://{self.ready["web"]}'
         self.connect()
 
     def connect(self):

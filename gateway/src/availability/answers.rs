@@ -165,6 +165,13 @@ impl Answers {
         inventory::watch(region, &name.clinic, cursor, pace, seat)
     }
 
+    /// The name on a clinic's door; `None` for one that is not known here.
+    pub(crate) fn display_name(&self, name: &ClinicName) -> Option<String> {
+        let view = self.availability.region(&name.region)?.view()?;
+        let clinic = view.clinic(&name.clinic)?;
+        Some(clinic.clinic.display_name.clone())
+    }
+
     /// What a page token of ours says of the listing; empty for none.
     pub(crate) fn open_page(&self, listing: &[String], page: &str) -> Result<String, Refused> {
         if page.is_empty() {

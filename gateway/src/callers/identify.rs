@@ -1,10 +1,21 @@
 //! From a request's head to the calling system: certificate first, then a signed JWT; headers only in development.
 
-use domain::Refusal;
+use domain::{Refusal, Timestamp};
 use http::HeaderMap;
 use runtime::transport::{PeerIdentity, PeerRole};
 
 use super::{CALLER_HEADER, Caller, JwtCallers, ROLE_HEADER, Role};
+
+/// What somebody at a screen has to show, to be recognised as the calling system they sit at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// `--dev`: its name.
+    Name,
+    /// A signed JWT, unless the browser has a client certificate.
+    Credential,
+    /// The browser's client certificate.
+    Certificate,
+}
 
 /// How calling systems are recognised. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +40,45 @@ impl Callers {
     #[must_use]
     pub const fn proven(jwt: Option<JwtCallers>) -> Self {
         Self(Source::Proven(jwt))
+    }
+
+    /// What somebody at a screen has to show.
+    pub(crate) const fn shows(&self) -> Shows {
+        match &self.0 {
+            Source::Believed => Shows::Name,
+            Source::Proven(Some(_)) => Shows::Credential,
+            Source::Proven(None) => Shows::Certificate,
+        }
+    }
+
+    /// Who sits at a screen: by the connection's certificate, else by what was typed. With the moment from which on that
+    /// proves nothing any more, where it ends.
+    pub(crate) fn sign_in(
+        &self,
+        typed: &str,
+        extensions: &http::Extensions,
+    ) -> Result<(Caller, Option<Timestamp>), Refusal> {
+        if let Some(peer) = PeerIdentity::of(extensions) {
+            let caller = Caller {
+                system: peer.system.clone(),
+                role: public(peer.role)?,
+            };
+            return Ok((caller, Some(peer.not_after)));
+        }
+        match &self.0 {
+            Source::Believed => {
+                let caller = Caller {
+                    system: typed.parse().map_err(|_| Refusal::CallerUnknown)?,
+                    role: Role::Clinic,
+                };
+                Ok((caller, None))
+            }
+            Source::Proven(Some(jwt)) => {
+                let proven = jwt.verify_until(typed).ok_or(Refusal::CallerUnknown)?;
+                Ok((proven.0, Some(Timestamp::from_secs(proven.1))))
+            }
+            Source::Proven(None) => Err(Refusal::CallerUnknown),
+        }
     }
 
     /// Who sends this request.

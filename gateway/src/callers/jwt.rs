@@ -100,6 +100,11 @@ impl JwtCallers {
     /// The calling system that a JWT proves; `None` when it proves nothing.
     #[must_use]
     pub fn verify(&self, text: &str) -> Option<Caller> {
+        self.verify_until(text).map(|(caller, _)| caller)
+    }
+
+    /// The calling system that a JWT proves, and the second since 1970 from which on it proves nothing.
+    pub(crate) fn verify_until(&self, text: &str) -> Option<(Caller, i64)> {
         if text.len() > LENGTH_MAX {
             return None;
         }
@@ -110,7 +115,7 @@ impl JwtCallers {
             && Arc::ptr_eq(&known.keys, &keys)
             && now < known.expires_at
         {
-            return Some(known.caller);
+            return Some((known.caller, known.expires_at));
         }
         let (caller, expires_at) = self.0.check(&keys, text, now)?;
         let mut verified = self
@@ -129,7 +134,7 @@ impl JwtCallers {
                 keys,
             },
         );
-        Some(caller)
+        Some((caller, expires_at))
     }
 
     fn remembered(&self, digest: &[u8; 32]) -> Option<Verified> {

@@ -22,7 +22,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    fn of(rules: &RoomRules, opens_at: Option<Timestamp>) -> Self {
+    pub(super) fn of(rules: &RoomRules, opens_at: Option<Timestamp>) -> Self {
         Self {
             pace: Pace {
                 polls_per_second: rules.polls_per_second,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use domain::Timestamp;
+use domain::campaign::Campaign;
 use domain::paseto::TrustedKeys;
 use domain::permit::Permit;
 use domain::room::{BucketDocument, Rejected, Room, Seen};
+use domain::{RegionId, Timestamp};
 use proto::convert::timestamp;
 use proto::encoded::Encoded;
 use proto::room::{GetRoomRequest, GetRoomResponse, WatchRoomResponse};
@@ -55,6 +56,8 @@ pub(super) struct RoomView {
     received: Instant,
     answer: ArcSwapOption<Answer>,
     watched: Encoded,
+    /// People in the closed buckets that are known, by region.
+    pub(super) by_region: BTreeMap<RegionId, u64>,
 }
 
 struct Answer {
@@ -71,6 +74,7 @@ impl RoomView {
             received: self.received,
             answer: ArcSwapOption::new(self.answer.load_full()),
             watched: self.watched.clone(),
+            by_region: self.by_region.clone(),
         }
     }
 }
@@ -179,6 +183,13 @@ impl Rooms {
         self.0.mirror.stale_for()
     }
 
+    /// The campaigns that can be read, by id.
+    pub(crate) fn campaigns(&self) -> Vec<Campaign> {
+        let entries = self.0.campaigns.snapshot();
+        let read = |entry: &Entry| serde_json::from_slice(&entry.value).ok();
+        entries.values().filter_map(read).collect()
+    }
+
     pub(super) fn room_keys(&self) -> Arc<TrustedKeys> {
         self.0.room_keys.current()
     }
@@ -250,7 +261,12 @@ impl Rooms {
             let text = String::from_utf8_lossy(&entry.value);
             let why = match BucketDocument::verify(&self.0.room_keys.current(), &text) {
                 Ok((bucket, hash)) => match view.seen.learn_bucket(&bucket, hash) {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        for (region, people) in bucket.regions {
+                            *view.by_region.entry(region).or_default() += people;
+                        }
+                        continue;
+                    }
                     // Its room document is still on the way.
                     Err(Rejected::BucketOpen) => break,
                     Err(why) => why.to_string(),
@@ -301,6 +317,9 @@ impl Rooms {
             watched: Encoded::of(&WatchRoomResponse {
                 document: text.to_owned(),
             }),
+            by_region: known
+                .map(|known| known.by_region.clone())
+                .unwrap_or_default(),
         })
     }
 }
@@ -316,7 +335,7 @@ fn reject(key: &str, why: &str) {
     }
 }
 
-fn request_of(campaign: &str, cohort: &str) -> GetRoomRequest {
+pub(super) fn request_of(campaign: &str, cohort: &str) -> GetRoomRequest {
     GetRoomRequest {
         campaign: campaign.to_owned(),
         cohort: cohort.to_owned(),

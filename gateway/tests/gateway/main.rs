@@ -10,3 +10,4 @@ mod edge;
 mod load;
 mod reads;
 mod routing;
+mod web;

@@ -11,7 +11,7 @@ use domain::{PersonId, Refusal, Serial};
 use ed25519_dalek::SigningKey;
 use gateway::callers::Callers;
 use gateway::shedding::{Bounds, Limit};
-use gateway::{Host, Parts, Shedding};
+use gateway::{Host, Parts, Shedding, WebSettings};
 use proto::booking::booking_service_client::BookingServiceClient;
 use proto::booking::{BookRequest, BookResponse};
 use proto::room::GetRoomRequest;
@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) addr: SocketAddr,
     pub(crate) channel: Channel,
     pub(crate) host: Host,
+    /// Where its pages are, if it has any.
+    pub(crate) pages: Option<SocketAddr>,
     key: SigningKeyWithId,
     _folder: tempfile::TempDir,
 }
@@ -63,6 +65,15 @@ impl Setup {
     }
 
     pub(crate) async fn with(shedding: Shedding) -> Self {
+        Self::made(shedding, None).await
+    }
+
+    /// One with pages on a port of their own.
+    pub(crate) async fn start_with_pages(settings: WebSettings) -> Self {
+        Self::made(wide(), Some(settings)).await
+    }
+
+    async fn made(shedding: Shedding, web: Option<WebSettings>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let key = SigningKeyWithId::new("k1", SigningKey::from_bytes(&[7; 32]));
         let path = folder.path().join("keys.json");
@@ -101,6 +112,16 @@ impl Setup {
             verify_places: true,
         };
         let gateway = gateway::start(parts, &host).expect("starts");
+        let pages = match &web {
+            Some(web) => Some(
+                gateway
+                    .pages(web)
+                    .start(web, &host)
+                    .await
+                    .expect("a free port"),
+            ),
+            None => None,
+        };
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into())
             .await
             .expect("a free port");
@@ -120,6 +141,7 @@ impl Setup {
             addr,
             channel,
             host,
+            pages,
             key,
             _folder: folder,
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use domain::{RegionId, Timestamp};
 use gateway::config::{CallerSettings, RawCallers, RawShedding, Shedding};
+use gateway::{RawWeb, WebSettings};
 use identity::development::Provider;
 use inventory::ledger::Ledger;
 use inventory::ledger::sqlite::SqliteLedger;
@@ -73,6 +74,8 @@ pub(crate) struct RawServe {
     pub callers: RawCallers,
     /// Bounds of what is served at once.
     pub shedding: RawShedding,
+    /// Pages for people.
+    pub web: RawWeb,
 }
 
 impl Default for RawServe {
@@ -92,6 +95,7 @@ impl Default for RawServe {
             admin: port(7_701),
             callers: RawCallers::default(),
             shedding: RawShedding::default(),
+            web: RawWeb::default(),
         }
     }
 }
@@ -106,6 +110,7 @@ pub(crate) struct Config {
     admin: ServerSettings,
     callers: CallerSettings,
     shedding: Shedding,
+    web: Option<WebSettings>,
     dev: bool,
 }
 
@@ -130,6 +135,9 @@ impl RawConfig for Raw {
             });
             let shedding =
                 problems.section("shedding", |problems| serve.shedding.validate(problems));
+            let mut web = serve.web;
+            web.enabled.get_or_insert(true);
+            let web = problems.section("web", |problems| web.validate(problems));
             let shards = problems.within("shards", serve.shards, 1..=64);
             problems.check(
                 !serve.regions.is_empty(),
@@ -151,6 +159,7 @@ impl RawConfig for Raw {
                 admin: admin?,
                 callers,
                 shedding: shedding?,
+                web: web?,
                 dev: problems.dev(),
             })
         })
@@ -247,6 +256,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let host = gateway::Host::from(&boot);
     let parts = gateway_parts(&home, &config, keyspace, (permit_keys, room_keys), &host)?;
     let gateway = gateway::start(parts, &host)?;
+    let web = pages(&gateway, &config, &host).await?;
 
     let tls = tls(&config.server, &boot)?;
     let admin_tls = self::tls(&config.admin, &boot)?;
@@ -260,7 +270,7 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     let admin = Server::new("admin", config.admin.limits, rpc.clone()).tls(admin_tls);
     ready.release();
     let ports = (listener.local_addr(), admin_listener.local_addr());
-    announce(&boot, &config, ports, begun);
+    announce(&boot, &config, (ports, web), begun);
     let (gateway, _, _, _) = tokio::join!(
         gateway.serve(listener, &config.server, tls),
         inside("inventory").serve(to_inventory, Routes::new(inventory.service), &boot.drain),
@@ -272,6 +282,18 @@ pub(crate) async fn run(config: Config, boot: Boot) -> anyhow::Result<()> {
     session.end().await;
     drop(home);
     Ok(())
+}
+
+/// The pages' port, where there are any.
+async fn pages(
+    gateway: &gateway::Gateway,
+    config: &Config,
+    host: &gateway::Host,
+) -> anyhow::Result<Option<SocketAddr>> {
+    Ok(match &config.web {
+        Some(web) => Some(gateway.pages(web).start(web, host).await?),
+        None => None,
+    })
 }
 
 fn gateway_parts(
@@ -335,17 +357,18 @@ fn open_ledgers(
 fn announce(
     boot: &Boot,
     config: &Config,
-    (public, admin): (SocketAddr, SocketAddr),
+    ((public, admin), web): ((SocketAddr, SocketAddr), Option<SocketAddr>),
     begun: std::time::Instant,
 ) {
     let (readiness, clock, metrics) = (boot.readiness.clone(), boot.clock.clone(), boot.admin);
     let (data, regions) = (config.data.clone(), config.regions.len());
+    let web = web.map(|web| web.to_string());
     boot.tasks
         .spawn("announce", runtime::OnExit::Ignore, async move {
             readiness.ready().await;
             let took = clock.monotonic().saturating_duration_since(begun);
             tracing::info!(
-                gateway = %public, %admin, %metrics, regions, data = %data.display(),
+                gateway = %public, %admin, %metrics, web, regions, data = %data.display(),
                 duration_ms = u64::try_from(took.as_millis()).unwrap_or(0), "ready"
             );
         });

@@ -1,16 +1,16 @@
-//! Serves gRPC: accepts, limits, ages and drains connections.
+//! Serves gRPC, and pages to browsers: accepts, limits, ages and drains connections.
 //!
 //! hyper is driven directly and not through tonic's server: that one loses hyper's limits where they are not set,
 //! cannot close an aged connection gracefully and in bounded time, and leaves connections behind after a deadline.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -23,7 +23,7 @@ use super::Listener;
 use super::deadline::DeadlineLayer;
 use super::observe::ObserveLayer;
 use super::peer::{PeerAddr, PeerIdentity};
-use super::tls::ServerTls;
+use super::tls::{ALPN, ServerTls};
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::fields;
@@ -46,6 +46,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// What one stream may have buffered towards a slow reader.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A browser's head and our own cookie are far below this; a quiet HTTP/1.1 connection is closed after this long.
+const HTTP1_BUFFER_BYTES_MAX: usize = 16 * 1024;
+const HTTP1_HEAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// A short rest when the process has no file descriptors left: accepting at once would spin.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -97,6 +101,8 @@ pub struct Server {
     tls: Option<ServerTls>,
     metrics: RpcMetrics,
     clock: Clock,
+    /// HTTP/1.1 wherever HTTP/2 was not agreed on.
+    browsers: bool,
 }
 
 /// How serving ended.
@@ -124,6 +130,7 @@ impl Server {
             tls: None,
             metrics,
             clock: Clock::system(),
+            browsers: false,
         }
     }
 
@@ -147,6 +154,34 @@ impl Server {
     {
         let service = DeadlineLayer::new(self.limits.deadline_max).layer(service);
         let service = ObserveLayer::new(self.metrics.clone()).layer(service);
+        self.accept(listener, service, drain).await
+    }
+
+    /// Serves pages to browsers in the same way: HTTP/1.1, and HTTP/2 where TLS agreed on it. There is no deadline and no
+    /// histogram around the service: a page has its own.
+    pub async fn serve_browsers<S>(self, listener: Listener, service: S, drain: &Drain) -> Drained
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let browsers = Self {
+            browsers: true,
+            ..self
+        };
+        browsers.accept(listener, service, drain).await
+    }
+
+    async fn accept<S>(self, listener: Listener, service: S, drain: &Drain) -> Drained
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+    {
         let streams = StreamExecutor::default();
         let connections = Arc::new(Semaphore::new(self.limits.connections_max));
         tracing::info!(
@@ -227,7 +262,8 @@ impl Connection {
                 address,
                 identity: None,
             };
-            return self.http2(tcp, peer, service).await;
+            let http2 = !self.server.browsers;
+            return self.http(tcp, peer, service, http2).await;
         };
         let handshake = TlsAcceptor::from(tls).accept(tcp);
         // Handshakes fail at scanners' whim: not worth a line each.
@@ -255,10 +291,12 @@ impl Connection {
                 return self.server.refused("certificate names no calling system");
             }
         };
-        self.http2(io, Peer { address, identity }, service).await;
+        let http2 = !self.server.browsers || io.get_ref().1.alpn_protocol() == Some(ALPN);
+        self.http(io, Peer { address, identity }, service, http2)
+            .await;
     }
 
-    async fn http2<I, S>(self, io: I, peer: Peer, service: S)
+    async fn http<I, S>(self, io: I, peer: Peer, service: S, http2: bool)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -277,8 +315,27 @@ impl Connection {
             }
             service.clone().oneshot(request)
         });
-        let connection =
-            builder(&limits, self.streams.clone()).serve_connection(TokioIo::new(io), handler);
+        let io = TokioIo::new(io);
+        if http2 {
+            let connection = builder(&limits, self.streams.clone()).serve_connection(io, handler);
+            self.drive(connection, age, |open| open.graceful_shutdown())
+                .await;
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HTTP1_HEAD_WITHIN)
+                .max_buf_size(HTTP1_BUFFER_BYTES_MAX)
+                .serve_connection(io, handler);
+            self.drive(connection, age, |open| open.graceful_shutdown())
+                .await;
+        }
+    }
+
+    /// Drives a connection to its end: asked to go at its age or at the drain, cut a grace later.
+    async fn drive<C>(self, connection: C, age: Duration, ask_to_go: impl FnOnce(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
         let mut connection = pin!(connection);
         let mut old = pin!(tokio::time::sleep(age));
         let mut stop = pin!(self.drain.signalled());
@@ -290,10 +347,10 @@ impl Connection {
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                connection.as_mut().graceful_shutdown();
+                ask_to_go(connection.as_mut());
                 // While draining, the drain's own deadline is the bound; it cuts this task.
                 let grace = async {
-                    tokio::time::sleep(limits.age_grace).await;
+                    tokio::time::sleep(self.server.limits.age_grace).await;
                     if self.drain.is_draining() {
                         std::future::pending::<()>().await;
                     }

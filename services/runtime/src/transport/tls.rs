@@ -17,7 +17,9 @@ use crate::reload::Reloading;
 use crate::tasks::{TaskHandle, Tasks};
 
 /// HTTP/2 and nothing else.
-const ALPN: &[u8] = b"h2";
+pub(super) const ALPN: &[u8] = b"h2";
+/// What browsers speak where HTTP/2 is not agreed on.
+const ALPN_BROWSERS: &[u8] = b"http/1.1";
 
 /// What a server does about certificates of its callers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -113,6 +115,20 @@ impl ServerTls {
             .chain(&files.client_ca);
         let paths = paths.cloned().collect();
         let config = Reloading::load(paths, move || server_config(&files))?;
+        Ok(Self { config })
+    }
+
+    /// Reads the files, for a port that browsers come to: HTTP/1.1 is offered beside HTTP/2.
+    pub fn load_for_browsers(files: ServerTlsFiles) -> Result<Self, TlsFault> {
+        let paths = [&files.certificate, &files.key]
+            .into_iter()
+            .chain(&files.client_ca);
+        let paths = paths.cloned().collect();
+        let config = Reloading::load(paths, move || {
+            let mut config = server_config(&files)?;
+            config.alpn_protocols.push(ALPN_BROWSERS.to_vec());
+            Ok::<_, TlsFault>(config)
+        })?;
         Ok(Self { config })
     }
 
