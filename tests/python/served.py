@@ -91,9 +91,10 @@ def program():
     else:
         target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
         candidates = [target / "release" / "doseline", target / "debug" / "doseline"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.resolve()
+    built = [candidate for candidate in candidates if candidate.is_file()]
+    if built:
+        # An older one of the other profile is not what is under test.
+        return max(built, key=lambda candidate: candidate.stat().st_mtime).resolve()
     raise AssertionError(f"there is no doseline at {' or '.join(map(str, candidates))}: build it first")
 
 

@@ -59,6 +59,25 @@ pub(crate) fn wide() -> Shedding {
     }
 }
 
+/// A process of its own, as far as a gateway can tell.
+fn host() -> Host {
+    let readiness = Readiness::new();
+    let drain = Drain::new(
+        runtime::drain::Settings {
+            notice: Duration::ZERO,
+            deadline: Duration::from_secs(5),
+        },
+        readiness.clone(),
+    );
+    Host {
+        tasks: Tasks::new(drain.clone()),
+        drain,
+        readiness,
+        registry: Registry::new(),
+        clock: Clock::system(),
+    }
+}
+
 impl Setup {
     pub(crate) async fn start() -> Self {
         Self::with(wide()).await
@@ -80,21 +99,7 @@ impl Setup {
         let public = render([("k1", key.verifying_key().to_bytes())]);
         std::fs::write(&path, public).expect("writable");
         let keys = TrustedKeysFile::open(&path).expect("good keys");
-        let readiness = Readiness::new();
-        let drain = Drain::new(
-            runtime::drain::Settings {
-                notice: Duration::ZERO,
-                deadline: Duration::from_secs(5),
-            },
-            readiness.clone(),
-        );
-        let host = Host {
-            tasks: Tasks::new(drain.clone()),
-            drain,
-            readiness,
-            registry: Registry::new(),
-            clock: Clock::system(),
-        };
+        let host = host();
         let keyspace = Keyspace::local(None).expect("in memory");
         let parts = Parts {
             keyspace: keyspace.clone(),

@@ -34,7 +34,7 @@ pub(super) struct Facts {
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) campaign: Campaign,
-    pub(super) zone: TimeZone,
+    pub(super) time_zone: TimeZone,
     pub(super) cohorts: Vec<CohortStanding>,
 }
 
@@ -61,9 +61,9 @@ impl Facts {
     }
 
     /// The zone that times are told in: that of the first campaign.
-    pub(super) fn zone(&self) -> TimeZone {
+    pub(super) fn time_zone(&self) -> TimeZone {
         let first = self.campaigns.first();
-        first.map_or(TimeZone::UTC, |standing| standing.zone.clone())
+        first.map_or(TimeZone::UTC, |standing| standing.time_zone.clone())
     }
 
     pub(super) async fn read(
@@ -78,7 +78,7 @@ impl Facts {
         let now = clock.wall();
         let age = i64::try_from(rooms.age().as_micros()).unwrap_or(i64::MAX);
         let campaigns = rooms.campaigns().into_iter().map(|campaign| Standing {
-            zone: TimeZone::get(&campaign.time_zone).unwrap_or(TimeZone::UTC),
+            time_zone: TimeZone::get(&campaign.time_zone).unwrap_or(TimeZone::UTC),
             cohorts: rooms.cohorts(&campaign),
             campaign,
         });

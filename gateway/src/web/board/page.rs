@@ -83,7 +83,7 @@ fn as_of(facts: &Facts, language: Language) -> Markup {
     let at = facts.as_of();
     html! {
         span.dot aria-hidden="true" {}
-        (texts.as_of) " " (time(at, &facts.zone(), "%Y-%m-%d %H:%M:%S %Z"))
+        (texts.as_of) " " (time(at, &facts.time_zone(), "%Y-%m-%d %H:%M:%S %Z"))
         span.auto { " · " (texts.live) }
     }
 }
@@ -137,7 +137,7 @@ fn cohort(
                 span class=(tone) { (language.phase(cohort.phase)) }
                 p.sub {
                     (texts.born) " " (cohort.cohort.born_from) " – " (cohort.cohort.born_to) " · "
-                    (texts.opens_at) " " (time(cohort.opens_at, &standing.zone, "%Y-%m-%d %H:%M %Z"))
+                    (texts.opens_at) " " (time(cohort.opens_at, &standing.time_zone, "%Y-%m-%d %H:%M %Z"))
                 }
             }
             @if before { (countdown(cohort, language, clock)) }

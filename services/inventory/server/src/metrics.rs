@@ -116,19 +116,7 @@ impl Metrics {
     /// Registers them.
     #[must_use]
     pub fn register(registry: &Registry) -> Self {
-        let metrics = Self {
-            refused_documents: RefusedDocuments::default(),
-            turned_away: Family::default(),
-            leftovers: Family::default(),
-            verdicts: Family::default(),
-            incident_moves: Family::default(),
-            departures: Family::default(),
-            seized: Family::default(),
-            violations: Family::default(),
-            queue_depth: Family::default(),
-            batch_ops: Family::new_with_constructor(batch_ops),
-            commit: Family::new_with_constructor(commit),
-        };
+        let metrics = Self::unregistered();
         registry.register(|registry| {
             registry.register(
                 "room_documents_refused",
@@ -187,6 +175,22 @@ impl Metrics {
             );
         });
         metrics
+    }
+
+    fn unregistered() -> Self {
+        Self {
+            refused_documents: RefusedDocuments::default(),
+            turned_away: Family::default(),
+            leftovers: Family::default(),
+            verdicts: Family::default(),
+            incident_moves: Family::default(),
+            departures: Family::default(),
+            seized: Family::default(),
+            violations: Family::default(),
+            queue_depth: Family::default(),
+            batch_ops: Family::new_with_constructor(batch_ops),
+            commit: Family::new_with_constructor(commit),
+        }
     }
 
     /// A command, or a call with all its commands, was refused before an owner saw it. `region`: one that is served

@@ -51,7 +51,7 @@ fn facts(phase: Phase, now: Timestamp) -> Facts {
         now,
         rooms_as_of: now,
         campaigns: vec![Standing {
-            zone: TimeZone::get(&campaign.time_zone).expect("a zone"),
+            time_zone: TimeZone::get(&campaign.time_zone).expect("a zone"),
             cohorts: vec![CohortStanding {
                 cohort: campaign.cohorts[0].clone(),
                 opens_at: OPENS,
